@@ -1,0 +1,1 @@
+"""What two parts must agree on: messages, topics, Kafka settings and client factories."""

@@ -1,0 +1,44 @@
+"""The errors every part shares.
+
+FraudstreamError
+├── SettingsError      a setting is missing or malformed; names variable, value and expectation
+├── MessageError       bytes that are no transaction or verdict; carries the field errors
+└── BrokerUnreachable  no Kafka broker answered within the time given
+"""
+
+from typing import NamedTuple
+
+
+class FraudstreamError(Exception):
+    """Base of all errors that this project raises on purpose."""
+
+
+class SettingsError(FraudstreamError):
+    """A setting is missing or malformed; the text names the variable and what was expected."""
+
+
+class FieldError(NamedTuple):
+    """One thing wrong with one field."""
+
+    pointer: str
+    """JSON Pointer (RFC 6901) to the field; empty for the whole document."""
+    detail: str
+    """What was expected, in a sentence for the sender."""
+
+
+class MessageError(FraudstreamError):
+    """Bytes that are not the message they should be."""
+
+    def __init__(self, detail: str, errors: tuple[FieldError, ...] = ()) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.errors = errors
+
+    @property
+    def is_json(self) -> bool:
+        """True when the bytes were JSON of the wrong shape; False when they were no JSON."""
+        return bool(self.errors)
+
+
+class BrokerUnreachable(FraudstreamError):
+    """No Kafka broker answered within the time given."""

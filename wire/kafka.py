@@ -1,0 +1,128 @@
+"""Kafka clients: how each is set up, and starting one against a broker that may not be up yet."""
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from typing import Any, Final, Protocol, TypeVar
+
+import structlog
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaConnectionError, KafkaError
+from aiokafka.helpers import create_ssl_context
+
+from wire.errors import BrokerUnreachable
+from wire.settings import KafkaSettings
+
+log = structlog.get_logger(__name__)
+FIRST_PAUSE_S: Final = 0.1
+LONGEST_PAUSE_S: Final = 2.0
+STOP_TIMEOUT_S: Final = 3.0
+
+
+class Client(Protocol):
+    """What the three aiokafka clients have in common."""
+
+    async def start(self) -> None:
+        """Connect."""
+
+
+class Stoppable(Protocol):
+    """A producer or consumer."""
+
+    async def stop(self) -> None:
+        """Disconnect, delivering what is pending."""
+
+
+C = TypeVar("C", bound=Client)
+
+
+def producer(settings: KafkaSettings, **options: Any) -> AIOKafkaProducer:
+    """Make an idempotent producer with acks=all; not yet started."""
+    return AIOKafkaProducer(**_connection(settings), enable_idempotence=True, acks="all", **options)
+
+
+def consumer(settings: KafkaSettings, **options: Any) -> AIOKafkaConsumer:
+    """Make a consumer that reads committed records only; not yet started, no topics yet."""
+    defaults: dict[str, Any] = {
+        "isolation_level": "read_committed",
+        "enable_auto_commit": False,
+        "auto_offset_reset": "none",
+    }
+    return AIOKafkaConsumer(**_connection(settings), **(defaults | options))
+
+
+def admin(settings: KafkaSettings, **options: Any) -> AIOKafkaAdminClient:
+    """Make an admin client; not yet started."""
+    return AIOKafkaAdminClient(**_connection(settings), **options)
+
+
+async def start(make: Callable[[], C], *, timeout: float | None = None) -> C:
+    """Make and start a client, trying again with growing pauses while no broker answers.
+
+    Args:
+        make: gives a fresh client; one whose start failed can't be started again.
+        timeout: seconds to go on trying; None for ever.
+
+    Raises:
+        BrokerUnreachable: none answered within the timeout.
+    """
+    deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
+    pause = FIRST_PAUSE_S
+    while True:
+        client = make()
+        try:
+            await client.start()
+        except (KafkaConnectionError, KafkaError, OSError) as error:
+            await close(client)
+            if deadline is not None and asyncio.get_running_loop().time() + pause > deadline:
+                raise BrokerUnreachable(f"no Kafka broker answers: {error}") from error
+            log.warning("waiting for kafka", error=str(error), retry_in_s=pause)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE_S)
+        except BaseException:
+            await close(client)
+            raise
+        else:
+            return client
+
+
+async def close(client: Any) -> None:
+    """Stop a client within a deadline: aiokafka's own stop waits for a broker that is down."""
+    stop = client.close if isinstance(client, AIOKafkaAdminClient) else client.stop
+    try:
+        async with asyncio.timeout(STOP_TIMEOUT_S):
+            await stop()
+    except (TimeoutError, KafkaError, OSError) as error:
+        log.warning(
+            "kafka client did not stop cleanly", client=type(client).__name__, error=str(error)
+        )
+
+
+def _connection(settings: KafkaSettings) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "bootstrap_servers": settings.kafka_broker_url,
+        "security_protocol": settings.kafka_security_protocol,
+        "client_id": "fraudstream",
+        "metadata_max_age_ms": 30_000,
+    }
+    if settings.kafka_security_protocol.startswith("SASL"):
+        password = settings.kafka_sasl_password
+        options |= {
+            "sasl_mechanism": settings.kafka_sasl_mechanism,
+            "sasl_plain_username": settings.kafka_sasl_username,
+            "sasl_plain_password": password.get_secret_value() if password else None,
+        }
+    if settings.kafka_security_protocol.endswith("SSL"):
+        options["ssl_context"] = _ssl_context(settings)
+    return options
+
+
+def _ssl_context(settings: KafkaSettings) -> ssl.SSLContext:
+    password = settings.kafka_ssl_key_password
+    return create_ssl_context(
+        cafile=settings.kafka_ssl_cafile,
+        certfile=settings.kafka_ssl_certfile,
+        keyfile=settings.kafka_ssl_keyfile,
+        password=password.get_secret_value() if password else None,
+    )

@@ -1,0 +1,74 @@
+"""Structured logs: one event a line on standard error, text for people, JSON for machines."""
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+
+from wire.settings import Settings
+
+# Expected retries of a client older than the broker's transaction verification (KIP-890):
+# aiokafka logs each as a warning, thousands an hour, and none asks for anything.
+_EXPECTED = ("CONCURRENT_TRANSACTIONS", "ConcurrentTransactions", "NotEnoughReplicasError")
+
+
+def configure(settings: Settings, part: str) -> None:
+    """Set up logging for this process; `part` stands in every line."""
+    terminal = sys.stderr.isatty()
+    as_text = settings.log_format == "text" or (settings.log_format == "auto" and terminal)
+    renderer: Any = (
+        structlog.dev.ConsoleRenderer(colors=terminal)
+        if as_text
+        else structlog.processors.JSONRenderer()
+    )
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _named(part),
+    ]
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info if not as_text else _unchanged,
+                renderer,
+            ],
+        )
+    )
+    handler.addFilter(_not_expected)
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(settings.log_level.upper())
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
+def _named(part: str) -> Any:
+    def add(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+        event["part"] = part
+        return event
+
+    return add
+
+
+def _unchanged(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+    return event
+
+
+def _not_expected(record: logging.LogRecord) -> bool:
+    if not record.name.startswith("aiokafka") or record.levelno > logging.WARNING:
+        return True
+    message = record.getMessage()
+    return not any(word in message for word in _EXPECTED)

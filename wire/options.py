@@ -1,0 +1,90 @@
+"""Command-line options made from a settings class, so that each setting is described once."""
+
+import inspect
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar, get_args
+
+import typer
+from pydantic import SecretStr
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from wire.errors import FraudstreamError
+from wire.settings import Settings, load
+
+S = TypeVar("S", bound=Settings)
+USAGE_ERROR = 2
+"""Exit code for bad settings and for a start that cannot be made."""
+
+
+def command(kind: type[S], run: Callable[[S], int | None]) -> Callable[..., None]:
+    """Make a Typer command that reads settings of `kind` and hands them to `run`.
+
+    `run` returns an exit code or None for 0. Errors of ours become one line and exit code 2.
+    Secrets get no option: a command line can be read by every user of the machine.
+    """
+
+    def invoke(**given: Any) -> None:
+        raise typer.Exit(guarded(lambda: run(load(kind, **_present(given)))))
+
+    invoke.__doc__ = run.__doc__
+    invoke.__name__ = run.__name__
+    parameters = [
+        _parameter(name, field) for name, field in kind.model_fields.items() if _offered(field)
+    ]
+    invoke.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    invoke.__annotations__ = {p.name: p.annotation for p in parameters}
+    return invoke
+
+
+def guarded(run: Callable[[], int | None]) -> int:
+    """Run, turning errors of ours into one line on standard error and exit code 2."""
+    try:
+        return run() or 0
+    except FraudstreamError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201 - the command's own output
+        return USAGE_ERROR
+
+
+def main(kind: type[S], run: Callable[[S], int | None]) -> None:
+    """Run one service as a program of its own: `python -m api`, and so on."""
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+    app.command()(command(kind, run))
+    app()
+
+
+def _present(given: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _offered(field: FieldInfo) -> bool:
+    return SecretStr not in (field.annotation, *get_args(field.annotation))
+
+
+def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
+    flag = field.annotation is bool
+    text = "--" + name.replace("_", "-")
+    option = typer.Option(
+        *((text, f"--no-{text[2:]}") if flag else (text,)),
+        envvar=name.upper(),
+        help=field.description,
+        show_default=_shown(field.default),
+        metavar=None if flag else _metavar(field),
+    )
+    kind = bool | None if flag else str | None
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, option]
+    )
+
+
+def _shown(default: Any) -> str | bool:
+    return False if default is None or default is PydanticUndefined else str(default)
+
+
+def _metavar(field: FieldInfo) -> str:
+    choices = get_args(field.annotation)
+    if choices and all(isinstance(choice, str) for choice in choices):
+        return "|".join(choices)
+    kind = next((c for c in choices if c is not type(None)), field.annotation)
+    return {int: "N", float: "N"}.get(kind, "TEXT")

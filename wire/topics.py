@@ -1,0 +1,108 @@
+"""The topics: their names, making them with equal partition counts, waiting until they are there."""
+
+import asyncio
+from typing import Any, Final
+
+import structlog
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+
+from wire import kafka
+from wire.errors import FraudstreamError
+from wire.settings import KafkaSettings, TopicSettings
+
+log = structlog.get_logger(__name__)
+CREATE_TIMEOUT_MS: Final = 30_000
+WAIT_PAUSE_S: Final = 0.2
+LOG_EVERY_S: Final = 5.0
+MS_PER_HOUR: Final = 3_600_000
+
+
+class TopicsError(FraudstreamError):
+    """The topics can't be had as wanted; names the topic and the cause."""
+
+
+def names(settings: KafkaSettings) -> tuple[str, str, str, str]:
+    """Give the four topics: transactions, legit, fraud, dead letters."""
+    return (
+        settings.transactions_topic,
+        settings.legit_topic,
+        settings.fraud_topic,
+        settings.dead_letter_topic,
+    )
+
+
+async def ensure(settings: TopicSettings, *, timeout: float | None = None) -> dict[str, int]:
+    """Make the topics that are missing; give each topic's partition count.
+
+    Topics that are there are left as they are. An account's records stay in order only where
+    all four have the same number of partitions, so a difference is an error.
+
+    Raises:
+        TopicsError: the cluster refuses, or the partition counts differ.
+        BrokerUnreachable: no broker answered within the timeout (seconds).
+    """
+    client = await kafka.start(lambda: kafka.admin(settings), timeout=timeout)
+    try:
+        await _create(client, settings)
+        counts = await _partition_counts(client, names(settings))
+    except KafkaError as error:
+        raise TopicsError(f"the topics can't be made: {error}") from error
+    finally:
+        await kafka.close(client)
+    if len(set(counts.values())) != 1:
+        raise TopicsError(f"the topics differ in their number of partitions: {counts}")
+    return counts
+
+
+async def wait(settings: KafkaSettings, *topics: str) -> dict[str, int]:
+    """Wait until the topics are there, logging while they are not; give their partition counts."""
+    client = await kafka.start(lambda: kafka.admin(settings))
+    loop = asyncio.get_running_loop()
+    next_line = loop.time()
+    try:
+        while True:
+            try:
+                counts = await _partition_counts(client, topics)
+            except (KafkaError, OSError) as error:
+                counts = {}
+                log.warning("waiting for kafka", error=str(error))
+            if len(counts) == len(topics):
+                return counts
+            if loop.time() >= next_line:
+                missing = sorted(set(topics) - counts.keys())
+                log.warning("waiting for topics", missing=missing)
+                next_line = loop.time() + LOG_EVERY_S
+            await asyncio.sleep(WAIT_PAUSE_S)
+    finally:
+        await kafka.close(client)
+
+
+async def _create(client: AIOKafkaAdminClient, settings: TopicSettings) -> None:
+    config = {
+        "retention.ms": str(settings.retention_hours * MS_PER_HOUR),
+        "min.insync.replicas": str(settings.min_insync_replicas),
+        # Windows and verdicts go by the record's timestamp, which the gateway sets.
+        "message.timestamp.type": "CreateTime",
+    }
+    wanted = [
+        NewTopic(name, settings.partitions, settings.replication, topic_configs=config)
+        for name in names(settings)
+    ]
+    response = await client.create_topics(wanted, timeout_ms=CREATE_TIMEOUT_MS)
+    for topic, code, *rest in response.topic_errors:
+        error = for_code(code)
+        if code and error is not TopicAlreadyExistsError:
+            raise TopicsError(f"topic {topic}: {error.__name__}: {rest[0] if rest else ''}")
+        log.info("topic is there", topic=topic, made_now=not code)
+
+
+async def _partition_counts(client: AIOKafkaAdminClient, topics: tuple[str, ...]) -> dict[str, int]:
+    described: list[dict[str, Any]] = await client.describe_topics(list(topics))
+    return {
+        topic["topic"]: len(topic["partitions"])
+        for topic in described
+        if not topic["error_code"]
+        and topic["partitions"]
+        and all(partition["leader"] >= 0 for partition in topic["partitions"])
+    }
