@@ -1,9 +1,9 @@
 """The errors every part shares.
 
 FraudstreamError
-├── SettingsError      a setting is missing or malformed; names variable, value and expectation
-├── MessageError       bytes that are no transaction or verdict; carries the field errors
-└── BrokerUnreachable  no Kafka broker answered within the time given
+├── SettingsError           a setting is missing or malformed; names variable, value and expectation
+├── MessageError            bytes that are no transaction or verdict; carries the field errors
+└── BrokerUnreachableError  no Kafka broker answered within the time given
 """
 
 from typing import NamedTuple
@@ -40,5 +40,5 @@ class MessageError(FraudstreamError):
         return bool(self.errors)
 
 
-class BrokerUnreachable(FraudstreamError):
+class BrokerUnreachableError(FraudstreamError):
     """No Kafka broker answered within the time given."""

@@ -11,7 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaConnectionError, KafkaError
 from aiokafka.helpers import create_ssl_context
 
-from wire.errors import BrokerUnreachable
+from wire.errors import BrokerUnreachableError
 from wire.settings import KafkaSettings
 
 log = structlog.get_logger(__name__)
@@ -57,17 +57,17 @@ def admin(settings: KafkaSettings, **options: Any) -> AIOKafkaAdminClient:
     return AIOKafkaAdminClient(**_connection(settings), **options)
 
 
-async def start(make: Callable[[], C], *, timeout: float | None = None) -> C:
+async def start(make: Callable[[], C], *, patience: float | None = None) -> C:
     """Make and start a client, trying again with growing pauses while no broker answers.
 
     Args:
         make: gives a fresh client; one whose start failed can't be started again.
-        timeout: seconds to go on trying; None for ever.
+        patience: seconds to go on trying; None for ever.
 
     Raises:
-        BrokerUnreachable: none answered within the timeout.
+        BrokerUnreachableError: none answered within that time.
     """
-    deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
+    deadline = None if patience is None else asyncio.get_running_loop().time() + patience
     pause = FIRST_PAUSE_S
     while True:
         client = make()
@@ -76,7 +76,7 @@ async def start(make: Callable[[], C], *, timeout: float | None = None) -> C:
         except (KafkaConnectionError, KafkaError, OSError) as error:
             await close(client)
             if deadline is not None and asyncio.get_running_loop().time() + pause > deadline:
-                raise BrokerUnreachable(f"no Kafka broker answers: {error}") from error
+                raise BrokerUnreachableError(f"no Kafka broker answers: {error}") from error
             log.warning("waiting for kafka", error=str(error), retry_in_s=pause)
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE_S)
@@ -120,9 +120,10 @@ def _connection(settings: KafkaSettings) -> dict[str, Any]:
 
 def _ssl_context(settings: KafkaSettings) -> ssl.SSLContext:
     password = settings.kafka_ssl_key_password
-    return create_ssl_context(
+    context: ssl.SSLContext = create_ssl_context(
         cafile=settings.kafka_ssl_cafile,
         certfile=settings.kafka_ssl_certfile,
         keyfile=settings.kafka_ssl_keyfile,
         password=password.get_secret_value() if password else None,
     )
+    return context

@@ -37,13 +37,15 @@ def configure(settings: Settings, part: str) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
+    # The console renderer formats tracebacks by itself; JSON needs them as text.
+    tracebacks: Any = () if as_text else (structlog.processors.format_exc_info,)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.format_exc_info if not as_text else _unchanged,
+                *tracebacks,
                 renderer,
             ],
         )
@@ -61,10 +63,6 @@ def _named(part: str) -> Any:
         return event
 
     return add
-
-
-def _unchanged(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
-    return event
 
 
 def _not_expected(record: logging.LogRecord) -> bool:

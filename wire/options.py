@@ -86,5 +86,5 @@ def _metavar(field: FieldInfo) -> str:
     choices = get_args(field.annotation)
     if choices and all(isinstance(choice, str) for choice in choices):
         return "|".join(choices)
-    kind = next((c for c in choices if c is not type(None)), field.annotation)
-    return {int: "N", float: "N"}.get(kind, "TEXT")
+    kind: object = next((c for c in choices if c is not type(None)), field.annotation)
+    return "N" if kind in (int, float) else "TEXT"

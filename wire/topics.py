@@ -1,4 +1,4 @@
-"""The topics: their names, making them with equal partition counts, waiting until they are there."""
+"""The topics: their names, making them with equal partition counts, waiting for them."""
 
 import asyncio
 from typing import Any, Final
@@ -32,7 +32,7 @@ def names(settings: KafkaSettings) -> tuple[str, str, str, str]:
     )
 
 
-async def ensure(settings: TopicSettings, *, timeout: float | None = None) -> dict[str, int]:
+async def ensure(settings: TopicSettings, *, patience: float | None = None) -> dict[str, int]:
     """Make the topics that are missing; give each topic's partition count.
 
     Topics that are there are left as they are. An account's records stay in order only where
@@ -40,9 +40,9 @@ async def ensure(settings: TopicSettings, *, timeout: float | None = None) -> di
 
     Raises:
         TopicsError: the cluster refuses, or the partition counts differ.
-        BrokerUnreachable: no broker answered within the timeout (seconds).
+        BrokerUnreachableError: no broker answered within `patience` (seconds; None: for ever).
     """
-    client = await kafka.start(lambda: kafka.admin(settings), timeout=timeout)
+    client = await kafka.start(lambda: kafka.admin(settings), patience=patience)
     try:
         await _create(client, settings)
         counts = await _partition_counts(client, names(settings))
