@@ -1,9 +1,10 @@
 """The gateway's settings: every bound, limit and default of the part is set here."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
+from wire.options import Option
 from wire.settings import KafkaSettings
 
 
@@ -11,8 +12,12 @@ class ApiSettings(KafkaSettings):
     """What one gateway process needs to know."""
 
     # --- serving
-    api_host: str = Field("127.0.0.1", description="address to listen on")
-    api_port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0: any free one")
+    api_host: Annotated[str, Option("--host")] = Field(
+        "127.0.0.1", description="address to listen on"
+    )
+    api_port: Annotated[int, Option("--port")] = Field(
+        8000, ge=0, le=65535, description="port to listen on; 0: any free one"
+    )
     api_fd: int | None = Field(
         None,
         ge=3,

@@ -3,7 +3,8 @@
 import inspect
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any, TypeVar, get_args
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import typer
 from pydantic import SecretStr
@@ -14,6 +15,18 @@ from wire.errors import FraudstreamError
 from wire.settings import Settings, load
 
 S = TypeVar("S", bound=Settings)
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """Marks a field whose option has a name of its own: `Annotated[int, Option("--tps")]`.
+
+    The environment variable keeps the field's name.
+    """
+
+    flag: str
+
+
 USAGE_ERROR = 2
 """Exit code for bad settings and for a start that cannot be made."""
 
@@ -55,7 +68,7 @@ def main(kind: type[S], run: Callable[[S], int | None]) -> None:
 
 
 def _present(given: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in given.items() if value is not None}
+    return {name: value for name, value in given.items() if value not in (None, [])}
 
 
 def _offered(field: FieldInfo) -> bool:
@@ -64,7 +77,9 @@ def _offered(field: FieldInfo) -> bool:
 
 def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
     flag = field.annotation is bool
-    text = "--" + name.replace("_", "-")
+    many = get_origin(field.annotation) is tuple
+    marks = (mark.flag for mark in field.metadata if isinstance(mark, Option))
+    text = next(marks, "--" + name.replace("_", "-"))
     option = typer.Option(
         *((text, f"--no-{text[2:]}") if flag else (text,)),
         envvar=name.upper(),
@@ -72,14 +87,14 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
         show_default=_shown(field.default),
         metavar=None if flag else _metavar(field),
     )
-    kind = bool | None if flag else str | None
+    kind = bool | None if flag else list[str] | None if many else str | None
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, option]
     )
 
 
 def _shown(default: Any) -> str | bool:
-    return False if default is None or default is PydanticUndefined else str(default)
+    return False if default in (None, (), PydanticUndefined) else str(default)
 
 
 def _metavar(field: FieldInfo) -> str:
