@@ -1,0 +1,62 @@
+# Needs python3 (3.11 to 3.14) and make; everything else is installed into .venv from the locks.
+PYTHON ?= python3
+BIN := .venv/bin
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help up test lint bench chaos format lock clean
+
+help: ## show what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+up: .venv/run ## run everything on this machine (ARGS="--tps 0 --port 8080" and so on)
+	@$(BIN)/fraudstream up $(ARGS)
+
+test: .venv/dev ## run the tests on a real Kafka
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: .venv/dev ## check style, types and layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/dev ## put the code into the house's style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv/dev ## measure: BENCH="detector streams" for some of them
+	$(BIN)/python -m benchmarks $(BENCH)
+
+chaos: .venv/dev ## the long run of kills: detectors, zombies, brokers
+	FRAUDSTREAM_CHAOS=full $(BIN)/python -m pytest tests/chaos --timeout=1800 $(ARGS)
+
+lock: .venv/dev ## write the locks anew: Python packages and Kafka's jars
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	    --no-header --upgrade --group build -o requirements/run.txt pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	    --no-header --upgrade --group build --group dev -c requirements/run.txt \
+	    -o requirements/dev.txt pyproject.toml
+	$(BIN)/python -m compose.jars
+
+clean: ## remove .venv and all caches of this checkout
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist build
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The virtual environment is made anew when a lock changes; dev holds all that run does.
+.venv/run: requirements/run.txt pyproject.toml
+	@test -e .venv/dev || $(MAKE) --no-print-directory .venv-from LOCK=requirements/run.txt
+	@test ! -e .venv/dev || $(MAKE) --no-print-directory .venv/dev
+	@touch $@
+
+.venv/dev: requirements/dev.txt pyproject.toml
+	@$(MAKE) --no-print-directory .venv-from LOCK=requirements/dev.txt
+	@touch .venv/run $@
+
+.PHONY: .venv-from
+.venv-from:
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v < (3, 15) or sys.exit("error: Python 3.11 to 3.14 is needed, this is %d.%d; try make PYTHON=python3.13" % v)'
+	@echo "making .venv from $(LOCK)"
+	@$(PYTHON) -m venv --clear .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(LOCK)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
