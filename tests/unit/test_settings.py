@@ -1,0 +1,77 @@
+"""Settings: where they come from, what wins, and that an error names the variable."""
+
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from wire.errors import SettingsError
+from wire.options import command
+from wire.settings import KafkaSettings, TopicSettings, load
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """Run a command made from TopicSettings; give its output and exit code."""
+    monkeypatch.chdir(tmp_path)
+    app = typer.Typer()
+
+    def show(settings: TopicSettings) -> int:
+        """Show."""
+        typer.echo(f"{settings.partitions} {settings.transactions_topic}")
+        return 0
+
+    app.command()(command(TopicSettings, show))
+
+    def invoke(*args: str, **env: str) -> tuple[int, str, str]:
+        result = CliRunner().invoke(app, args, env={"COLUMNS": "200", **env})
+        return result.exit_code, result.stdout.strip(), result.stderr.strip()
+
+    return invoke
+
+
+def test_an_option_beats_the_environment_which_beats_the_file(run, tmp_path: Path) -> None:
+    """Options, then environment, then .env, then the default."""
+    default = "queueing.transactions"
+    assert run() == (0, f"4 {default}", "")
+    (tmp_path / ".env").write_text("PARTITIONS=5\nTRANSACTIONS_TOPIC=from.file\n")
+    assert run() == (0, "5 from.file", "")
+    assert run(PARTITIONS="6") == (0, "6 from.file", "")
+    assert run("--partitions", "7", PARTITIONS="6") == (0, "7 from.file", "")
+
+
+def test_an_error_names_variable_value_and_expectation(run) -> None:
+    """A bad setting is one line and exit code 2."""
+    code, _, error = run(PARTITIONS="many")
+    assert (code, error.count("\n")) == (2, 0)
+    assert error.startswith("error: PARTITIONS='many': ")
+
+
+def test_help_shows_variable_and_default(run) -> None:
+    """--help tells each option's variable and default."""
+    _, text, _ = run("--help")
+    assert "PARTITIONS" in text
+    assert "TRANSACTIONS_TOPIC" in text
+    assert "queueing.transactions" in text
+
+
+def test_secrets_are_no_options_and_are_not_shown(run) -> None:
+    """A password is read from the environment only, and no error repeats it."""
+    _, text, _ = run("--help")
+    assert "password" not in text.lower()
+    settings = load(KafkaSettings, kafka_sasl_password="hunter2")
+    assert "hunter2" not in repr(settings)
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a/b", "x" * 250])
+def test_a_topic_name_that_kafka_refuses_is_refused_at_the_start(name: str) -> None:
+    """Kafka's own limits on names are checked before it is asked."""
+    with pytest.raises(SettingsError, match="TRANSACTIONS_TOPIC"):
+        load(KafkaSettings, transactions_topic=name)
+
+
+def test_settings_are_frozen() -> None:
+    """What was read once stays as it was read."""
+    with pytest.raises(ValueError, match="frozen"):
+        load(KafkaSettings).legit_topic = "other"  # type: ignore[misc]
