@@ -1,0 +1,130 @@
+"""Kafka's jars: downloaded once into a per-user cache, checked against the digests in jars.lock.
+
+A start with a complete cache touches no network and compares sizes only. What is missing is
+downloaded into a directory that gets its final name when every jar in it has its digest.
+"""
+
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import platformdirs
+
+KAFKA_VERSION: Final = "4.3.1"
+LOCK: Final = Path(__file__).with_name("jars.lock")
+
+Report = Callable[[int, int], None]
+"""Is told bytes done and bytes in all, from several threads."""
+
+
+class Jar(NamedTuple):
+    """One locked jar."""
+
+    group: str
+    artifact: str
+    version: str
+    sha256: str
+    size: int
+    """Bytes."""
+
+    @property
+    def filename(self) -> str:
+        """The name that Maven repositories give it."""
+        return f"{self.artifact}-{self.version}.jar"
+
+    def __str__(self) -> str:
+        return f"{self.group}:{self.artifact}:{self.version}"
+
+    def is_at(self, path: Path) -> bool:
+        """Tell whether the file there has this jar's digest."""
+        return path.is_file() and sha256(path) == self.sha256
+
+    def seems_at(self, path: Path) -> bool:
+        """Tell whether the file there has this jar's size: the cheap check."""
+        return path.is_file() and path.stat().st_size == self.size
+
+
+class Lock(NamedTuple):
+    """The jars that make up Kafka, as committed."""
+
+    jars: tuple[Jar, ...]
+    edition: str
+    """Names exactly this set of jars; part of the cache directory's name."""
+
+    @classmethod
+    def read(cls, path: Path = LOCK) -> "Lock":
+        """Read a lock file: `group:artifact:version sha256 size` a line, `#` for comments."""
+        lines = [
+            line.split() for line in path.read_text().splitlines() if line[:1] not in ("", "#")
+        ]
+        jars = tuple(
+            Jar(*coordinate.split(":", 2), digest, int(size)) for coordinate, digest, size in lines
+        )
+        digests = hashlib.sha256("\n".join(jar.sha256 for jar in jars).encode())
+        return cls(jars, f"kafka-{KAFKA_VERSION}-{digests.hexdigest()[:12]}")
+
+
+class Installation(NamedTuple):
+    """Kafka as it lies in the cache."""
+
+    home: Path
+    """Holds the jars and what is made from them; gone when the cache is cleared."""
+    jars: tuple[Path, ...]
+    edition: str
+
+
+def cache_dir() -> Path:
+    """Give FRAUDSTREAM_CACHE_DIR, or the user's cache directory for fraudstream."""
+    given = os.environ.get("FRAUDSTREAM_CACHE_DIR")
+    return Path(given).expanduser() if given else platformdirs.user_cache_path("fraudstream")
+
+
+def install(
+    cache: Path | None = None, *, lock: Lock | None = None, report: Report | None = None
+) -> Installation:
+    """Give Kafka's jars, downloading what the cache lacks; safe against a second process.
+
+    Raises:
+        JarsError: no network, a jar that is not there, or one with another digest.
+    """
+    cache = cache or cache_dir()
+    lock = lock or Lock.read()
+    home = cache / lock.edition
+    jars = home / "jars"
+    if not _complete(jars, lock):
+        cache.mkdir(parents=True, exist_ok=True)
+        with held(cache / f"{lock.edition}.lock"):
+            if not _complete(jars, lock):  # another process may just have been here
+                part = cache / f"{lock.edition}.part"
+                if home.exists():  # incomplete: keep what is good
+                    shutil.rmtree(part, ignore_errors=True)
+                    home.rename(part)
+                # Imported here: a start from the cache needs neither jgo nor its HTTP stack.
+                from compose import download  # noqa: PLC0415
+
+                download.fill(part, lock.jars, report or (lambda _done, _total: None))
+                part.rename(home)
+    return Installation(home, tuple(jars / jar.filename for jar in lock.jars), lock.edition)
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Hold a file lock between processes, waiting for it; it goes when its holder dies."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _complete(jars: Path, lock: Lock) -> bool:
+    return all(jar.seems_at(jars / jar.filename) for jar in lock.jars)
+
+
+def sha256(path: Path) -> str:
+    """Give a file's digest in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,149 @@
+"""What every test can have: a real Kafka for the session, topics of its own, or an own broker."""
+
+import asyncio
+import ctypes
+import shutil
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from compose import broker, jars
+from wire import topics
+from wire.settings import TopicSettings
+
+STOP_TIMEOUT_S = 10
+PR_SET_PDEATHSIG = 1
+
+
+class Cluster:
+    """An embedded Kafka that a test may stop, kill and start again on the same data."""
+
+    def __init__(self, directory: Path, kafka: jars.Installation, **options: Any) -> None:
+        self.directory = directory
+        self.nodes = broker.prepare(directory / "data", kafka, port=0, **options)
+        self.address = broker.bootstrap(self.nodes)
+        self.processes: dict[int, subprocess.Popen[bytes]] = {}
+
+    def launch(self, *node_ids: int) -> None:
+        """Start the nodes (default: all) without waiting for them."""
+        for node in self.nodes:
+            if not node_ids or node.node_id in node_ids:
+                with self.log(node.node_id).open("ab") as log:
+                    self.processes[node.node_id] = subprocess.Popen(
+                        node.argv,
+                        env=dict(node.env),
+                        stdout=log,
+                        stderr=subprocess.STDOUT,
+                        # Kafka dies with pytest even when that is killed.
+                        preexec_fn=_die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509
+                    )
+
+    async def start(self, *node_ids: int) -> None:
+        """Start the nodes (default: all) and wait until the cluster is whole."""
+        self.launch(*node_ids)
+        await broker.answers(self.address, brokers=len(self.nodes), patience=30)
+
+    def stop(self) -> None:
+        """Stop all nodes with SIGTERM."""
+        for process in self.processes.values():
+            process.terminate()
+        for process in self.processes.values():
+            process.wait(STOP_TIMEOUT_S)
+
+    def kill(self, *node_ids: int) -> None:
+        """Kill the nodes (default: all) with SIGKILL."""
+        for node_id, process in self.processes.items():
+            if not node_ids or node_id in node_ids:
+                process.kill()
+                process.wait()
+
+    def log(self, node_id: int = 1) -> Path:
+        """Give the file with what a node has printed."""
+        return self.directory / f"node-{node_id}.log"
+
+
+@pytest.fixture(scope="session")
+def kafka_installation() -> jars.Installation:
+    """Kafka's jars, from the user's cache; downloaded on the first run."""
+    return jars.install()
+
+
+@pytest.fixture(scope="session")
+def kafka_address(
+    tmp_path_factory: pytest.TempPathFactory, kafka_installation: jars.Installation
+) -> Iterator[str]:
+    """One real broker for the whole session: its address."""
+    cluster = Cluster(tmp_path_factory.mktemp("kafka"), kafka_installation)
+    try:
+        with ThreadPoolExecutor(1) as pool:  # away from the event loop that pytest-asyncio keeps
+            cluster.launch()
+            pool.submit(lambda: asyncio.run(broker.answers(cluster.address, patience=30))).result()
+        yield cluster.address
+    finally:
+        cluster.kill()
+        shutil.rmtree(cluster.directory, ignore_errors=True)
+
+
+@pytest.fixture
+async def kafka_settings(kafka_address: str) -> TopicSettings:
+    """Settings of this test alone: its four topics are made, with four partitions each."""
+    settings = topic_settings(kafka_address)
+    await topics.ensure(settings)
+    return settings
+
+
+@pytest.fixture
+def start_kafka(
+    tmp_path: Path, kafka_installation: jars.Installation
+) -> Iterator[Callable[..., Cluster]]:
+    """Make embedded clusters for this test alone: `start_kafka(brokers=3)`; not yet started."""
+    made: list[Cluster] = []
+
+    def make(**options: Any) -> Cluster:
+        made.append(Cluster(tmp_path / f"kafka-{len(made)}", kafka_installation, **options))
+        return made[-1]
+
+    yield make
+    for cluster in made:
+        cluster.kill()
+
+
+@pytest.fixture
+async def own_broker(start_kafka: Callable[..., Cluster]) -> Cluster:
+    """A started single broker that this test may stop, kill and start again."""
+    cluster = start_kafka()
+    await cluster.start()
+    return cluster
+
+
+@pytest.fixture
+async def own_settings(own_broker: Cluster) -> TopicSettings:
+    """Settings for the test's own broker, with its four topics made."""
+    settings = topic_settings(own_broker.address)
+    await topics.ensure(settings)
+    return settings
+
+
+def topic_settings(address: str, **given: Any) -> TopicSettings:
+    """Give settings with topic names that no other test has."""
+    name = uuid.uuid4().hex[:12]
+    return TopicSettings(
+        kafka_broker_url=address,
+        transactions_topic=f"{name}.transactions",
+        legit_topic=f"{name}.legit",
+        fraud_topic=f"{name}.fraud",
+        dead_letter_topic=f"{name}.dead-letter",
+        partitions=4,
+        **given,
+    )
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
