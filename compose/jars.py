@@ -32,6 +32,13 @@ class Jar(NamedTuple):
     size: int
     """Bytes."""
 
+    @classmethod
+    def parse(cls, line: str) -> "Jar":
+        """Read a line of the lock file."""
+        coordinate, digest, size = line.split()
+        group, artifact, version = coordinate.split(":")
+        return cls(group, artifact, version, digest, int(size))
+
     @property
     def filename(self) -> str:
         """The name that Maven repositories give it."""
@@ -59,12 +66,8 @@ class Lock(NamedTuple):
     @classmethod
     def read(cls, path: Path = LOCK) -> "Lock":
         """Read a lock file: `group:artifact:version sha256 size` a line, `#` for comments."""
-        lines = [
-            line.split() for line in path.read_text().splitlines() if line[:1] not in ("", "#")
-        ]
-        jars = tuple(
-            Jar(*coordinate.split(":", 2), digest, int(size)) for coordinate, digest, size in lines
-        )
+        lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
+        jars = tuple(map(Jar.parse, lines))
         digests = hashlib.sha256("\n".join(jar.sha256 for jar in jars).encode())
         return cls(jars, f"kafka-{KAFKA_VERSION}-{digests.hexdigest()[:12]}")
 
