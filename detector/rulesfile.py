@@ -1,0 +1,144 @@
+"""Rules files: TOML in, a checked RuleSet out; and noticing that a file has changed."""
+
+import hashlib
+import json
+import tomllib
+from decimal import Decimal
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import structlog
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from detector.errors import RulesError
+from detector.rules import AnyRule, RuleSet
+from detector.rules.rule import Duration
+
+log = structlog.get_logger(__name__)
+DEFAULT_NAME: Final = "default_rules.toml"
+MAX_RULES: Final = 200
+MAX_FILE_BYTES: Final = 4_194_304
+"""Largest rules file read; lists of accounts may be long."""
+VERSION_DIGITS: Final = 12
+
+
+class _RulesFile(BaseModel):
+    """The document as written."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    threshold: int = Field(100, ge=1, le=100)
+    duplicates: Duration = 600_000
+    rules: tuple[Annotated[AnyRule, Field()], ...] = Field((), max_length=MAX_RULES)
+
+
+def load(path: Path | None) -> RuleSet:
+    """Read a rules file; None: the one that comes with the detector.
+
+    Raises:
+        RulesError: it can't be read or used; one line that names file, rule and field.
+    """
+    name, content = _read(path)
+    return parse(content, name)
+
+
+def parse(content: bytes, name: str) -> RuleSet:
+    """Make a rule set of a file's content; `name` stands in errors.
+
+    Raises:
+        RulesError: as for `load`.
+    """
+    try:
+        # Amounts stay decimal: a float would make 900.10 something else.
+        document = tomllib.loads(content.decode(), parse_float=Decimal)
+    except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
+        raise RulesError(f"{name}: not TOML: {error}") from None
+    try:
+        file = _RulesFile.model_validate(document)
+    except ValidationError as error:
+        raise RulesError(
+            "; ".join(f"{name}: {_complaint(e, document)}" for e in error.errors())
+        ) from None
+    ids = [rule.id for rule in file.rules]
+    for repeated in sorted({each for each in ids if ids.count(each) > 1}):
+        raise RulesError(f"{name}: rule {repeated}: id: used by more than one rule")
+    return RuleSet(_version(file), file.threshold, file.duplicates, file.rules)
+
+
+class RulesSource:
+    """A rules file that may change while the detector runs."""
+
+    def __init__(self, path: Path | None) -> None:
+        """Read the file for the first time.
+
+        Raises:
+            RulesError: as for `load`.
+        """
+        self._path = path
+        self._stamp = self._stat()
+        self.rules = load(path)
+
+    def poll(self, *, force: bool = False) -> RuleSet | None:
+        """Give the new rules if the file has changed and is good, else None.
+
+        A changed file that can't be used is logged once, and the rules stay. One stat() a call;
+        meant to be called between batches. `force` reads the file even if it looks the same.
+        """
+        stamp = self._stat()
+        if stamp == self._stamp and not force:
+            return None
+        self._stamp = stamp
+        try:
+            rules = load(self._path)
+        except RulesError as error:
+            log.warning("rules kept", error=str(error), rules_version=self.rules.version)
+            return None
+        if rules.version == self.rules.version:
+            log.info("rules are the same", rules_version=rules.version)
+            return None
+        log.info("rules changed", rules_version=rules.version, before=self.rules.version)
+        self.rules = rules
+        return rules
+
+    def _stat(self) -> tuple[int, int, int] | None:
+        if self._path is None:
+            return None
+        try:
+            found = self._path.stat()
+        except OSError:
+            return None
+        return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _read(path: Path | None) -> tuple[str, bytes]:
+    if path is None:
+        return DEFAULT_NAME, resources.files("detector").joinpath(DEFAULT_NAME).read_bytes()
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise RulesError(f"{path}: {error.strerror}") from None
+    if len(content) > MAX_FILE_BYTES:
+        raise RulesError(f"{path}: larger than {MAX_FILE_BYTES} bytes")
+    return str(path), content
+
+
+def _version(file: _RulesFile) -> str:
+    content = file.model_dump(mode="json")
+    for rule in content["rules"]:
+        del rule["description"]
+    canonical = json.dumps(content, sort_keys=True).encode()
+    return hashlib.sha256(canonical).hexdigest()[:VERSION_DIGITS]
+
+
+def _complaint(error: Any, document: dict[str, Any]) -> str:
+    """Say what is wrong, and where, as whoever wrote the file knows it."""
+    match error["loc"]:
+        case ["rules", int(index), *path]:
+            rule = document["rules"][index]
+            place = f"rule {rule.get('id', f'number {index + 1}')}: " if rule else ""
+        case path:
+            place = ""
+    field = ".".join(map(str, path))
+    return f"{place}{field}: {error['msg']}"

@@ -1,0 +1,106 @@
+"""What one partition remembers of its recent transactions, by event time, within a bound.
+
+Two kinds of memory, both keyed by text and moved by the records alone:
+
+* `Recent`: was this key there within the window? (duplicates, counterparties)
+* `Tally`: how many transactions, and how much, has this account within the window?
+
+**Time** is stream time: the greatest record timestamp so far. A record that is behind it (clocks
+of two gateways differ, a producer tried again) counts at stream time. So time never runs
+backwards, entries expire from the old end, and expiry is O(1) a record, amortised. The price: a
+record stamped d ms early shortens windows by d ms until the other clocks catch up with it.
+
+**Replay**: what a window answers depends only on the records of the last `window_ms`. Where
+reading begins at the first record stamped `t - window_ms` or later (Kafka's offset for a
+timestamp), all those before it were at a stream time below that, so none counts at time t.
+
+**Bound**: each window holds at most `WindowLimits.entries`; beyond that the oldest entry goes
+first, and is counted in `evicted`. What that costs: a duplicate or a counterparty is forgotten
+early, a count or sum comes out too small. As the newest entries stay whatever went before, a
+window that evicts comes out of a replay as it was, too.
+"""
+
+from collections import OrderedDict
+from typing import Final, NamedTuple
+
+from wire.messages import Transaction
+
+SEPARATOR: Final = "\n"
+"""Joins the parts of a key; no identifier has control characters, so keys can't collide."""
+
+
+class WindowLimits(NamedTuple):
+    """How much one partition may remember."""
+
+    entries: int = 500_000
+    """Most entries in each window (the duplicates' and each that a rule asks for)."""
+
+
+DEFAULT_LIMITS: Final = WindowLimits()
+
+
+class Recent:
+    """Keys and when each was last there; about 225 bytes an entry with a UUID in its key."""
+
+    __slots__ = ("_entries", "_last", "_oldest_ms", "evicted", "window_ms")
+
+    def __init__(self, window_ms: int, entries: int) -> None:
+        self.window_ms = window_ms
+        self.evicted = 0
+        self._entries = entries
+        self._last: OrderedDict[str, int] = OrderedDict()
+        self._oldest_ms = 0
+        """No entry is older than this."""
+
+    def __len__(self) -> int:
+        return len(self._last)
+
+    def saw(self, key: str, time_ms: int) -> bool:
+        """Tell if the key was there less than `window_ms` ago, and note that it is there now.
+
+        Being there again counts: a key that keeps coming is remembered for as long as it does.
+        Otherwise the answer would hang on how the first of them was judged, and so on the whole
+        log.
+        """
+        last = self._last
+        if self._oldest_ms <= time_ms - self.window_ms:
+            self._expire(time_ms - self.window_ms)
+        if key in last:
+            last[key] = time_ms
+            last.move_to_end(key)
+            return True
+        last[key] = time_ms
+        if len(last) > self._entries:
+            last.popitem(last=False)
+            self.evicted += 1
+        return False
+
+    def _expire(self, upto_ms: int) -> None:
+        last = self._last
+        while last:
+            self._oldest_ms = next(iter(last.values()))
+            if self._oldest_ms > upto_ms:
+                return
+            last.popitem(last=False)
+        self._oldest_ms = upto_ms + 1
+
+
+class Windows:
+    """The windows that the rules of one partition read."""
+
+    def __init__(self, limits: WindowLimits) -> None:
+        self._limits = limits
+        self._all: dict[object, Recent] = {}
+
+    @property
+    def entries(self) -> int:
+        """Entries held, in all windows."""
+        return sum(map(len, self._all.values()))
+
+    @property
+    def evicted(self) -> int:
+        """Entries that went before their time."""
+        return sum(window.evicted for window in self._all.values())
+
+    def add(self, transaction: Transaction, time_ms: int) -> None:
+        """Take a transaction in; the windows' answers are then about it."""
