@@ -3,9 +3,11 @@
 Pure: no Kafka, no clock, no I/O. The same records give the same decisions, byte for byte.
 """
 
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from detector.rules import RuleSet
+from detector.errors import ConditionError
+from detector.rules import Check, Rule, RuleSet
 from detector.windows import DEFAULT_LIMITS, SEPARATOR, Recent, WindowLimits, Windows
 from wire.messages import Decision, Reason, Transaction
 
@@ -22,14 +24,31 @@ class Decided(NamedTuple):
     """The rules that hit, in the file's order, those in shadow too."""
 
 
+class Failures(NamedTuple):
+    """How often a rule had no answer, and why the last time."""
+
+    times: int
+    last: str
+
+
+Watch = Callable[[Rule, Check], Check]
+"""Puts something of its own round a rule's check, a stopwatch say."""
+
 _NOTHING_FOUND: Final = Decided("legit", 0, ())
 
 
 class Engine:
     """Rules and windows of one partition: a function of its records, in their order."""
 
-    def __init__(self, rules: RuleSet, limits: WindowLimits = DEFAULT_LIMITS) -> None:
-        self._limits = limits
+    def __init__(
+        self,
+        rules: RuleSet,
+        limits: WindowLimits = DEFAULT_LIMITS,
+        watch: Watch = lambda _rule, check: check,
+    ) -> None:
+        self.failures: dict[str, Failures] = {}
+        """By rule id: conditions that had no answer. Such a rule does not hit."""
+        self._watch = watch
         self._time_ms = 0
         self._duplicates = Recent(rules.duplicates_ms, limits.entries)
         self._windows = Windows(limits)
@@ -37,15 +56,27 @@ class Engine:
 
     @property
     def rules(self) -> RuleSet:
-        """The rules in force; new ones may be set between two transactions."""
+        """The rules in force. New ones may be set between two transactions.
+
+        Windows that they read too stay as they are. One that was not there begins empty, and
+        fills as time goes; where `fits` says False, a new engine and a replay give it its past.
+        """
         return self._rules
 
     @rules.setter
     def rules(self, rules: RuleSet) -> None:
         self._rules = rules
         self._duplicates.window_ms = rules.duplicates_ms
-        self._checks = [(rule, rule.check(self._windows)) for rule in rules.rules]
+        self._windows.keep(rules.windows)
         self._moving = rules.needs_windows
+        self._checks = [
+            (rule, self._watch(rule, rule.check_in_currency(self._windows))) for rule in rules.rules
+        ]
+
+    def fits(self, rules: RuleSet) -> bool:
+        """Tell if rules find all that they look back at, so that setting them is enough."""
+        known_ms = self._duplicates.window_ms
+        return rules.duplicates_ms <= known_ms and rules.windows <= self._windows.specs
 
     @property
     def entries(self) -> int:
@@ -73,16 +104,27 @@ class Engine:
             return None
         if self._moving:
             self._windows.add(transaction, time_ms)
-        score = 0
-        reasons = []
+        hits = []
         for rule, check in self._checks:
-            detail = check(transaction, received_ms)
-            if detail is not None:
-                reasons.append(Reason(rule.id, rule.version, detail, rule.shadow))
-                if not rule.shadow:
-                    score += rule.weight
-        if not reasons:
-            return _NOTHING_FOUND
-        score = min(score, MAX_SCORE)
-        decision: Decision = "fraud" if score >= self._rules.threshold else "legit"
-        return Decided(decision, score, tuple(reasons))
+            try:
+                detail = check(transaction, received_ms)
+            except ConditionError as error:
+                self._note_failure(rule, error)
+            else:
+                if detail is not None:
+                    hits.append((rule, detail))
+        return self._judge(hits) if hits else _NOTHING_FOUND
+
+    def _judge(self, hits: list[tuple[Rule, str]]) -> Decided:
+        if any(rule.allows and not rule.shadow for rule, _ in hits):
+            # What was not counted is no reason, unless it is on trial.
+            hits = [(rule, detail) for rule, detail in hits if rule.allows or rule.shadow]
+            score = 0
+        else:
+            score = min(MAX_SCORE, sum(rule.weight for rule, _ in hits if not rule.shadow))
+        reasons = tuple(Reason(rule.id, rule.version, text, rule.shadow) for rule, text in hits)
+        return Decided("fraud" if score >= self._rules.threshold else "legit", score, reasons)
+
+    def _note_failure(self, rule: Rule, error: ConditionError) -> None:
+        before = self.failures.get(rule.id)
+        self.failures[rule.id] = Failures(before.times + 1 if before else 1, str(error))

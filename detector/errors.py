@@ -2,7 +2,8 @@
 
 FraudstreamError
 └── DetectorError
-    └── RulesError  a rules file can't be used; names file, rule and field
+    ├── RulesError      a rules file can't be used; names file, rule and field
+    └── ConditionError  a rule's condition has no answer for a transaction
 """
 
 from wire.errors import FraudstreamError
@@ -14,3 +15,7 @@ class DetectorError(FraudstreamError):
 
 class RulesError(DetectorError):
     """A rules file can't be used; the text names the file, the rule and the field."""
+
+
+class ConditionError(DetectorError):
+    """A rule's condition has no answer for a transaction; the text says why."""

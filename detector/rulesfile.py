@@ -6,13 +6,13 @@ import tomllib
 from decimal import Decimal
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from detector.errors import RulesError
-from detector.rules import AnyRule, RuleSet
+from detector.rules import KINDS, AnyRule, RuleSet
 from detector.rules.rule import Duration
 
 log = structlog.get_logger(__name__)
@@ -20,6 +20,7 @@ DEFAULT_NAME: Final = "default_rules.toml"
 MAX_RULES: Final = 200
 MAX_FILE_BYTES: Final = 4_194_304
 """Largest rules file read; lists of accounts may be long."""
+MAX_COMPLAINTS: Final = 5
 VERSION_DIGITS: Final = 12
 
 
@@ -30,7 +31,7 @@ class _RulesFile(BaseModel):
 
     threshold: int = Field(100, ge=1, le=100)
     duplicates: Duration = 600_000
-    rules: tuple[Annotated[AnyRule, Field()], ...] = Field((), max_length=MAX_RULES)
+    rules: tuple[AnyRule, ...] = Field((), max_length=MAX_RULES)
 
 
 def load(path: Path | None) -> RuleSet:
@@ -57,9 +58,8 @@ def parse(content: bytes, name: str) -> RuleSet:
     try:
         file = _RulesFile.model_validate(document)
     except ValidationError as error:
-        raise RulesError(
-            "; ".join(f"{name}: {_complaint(e, document)}" for e in error.errors())
-        ) from None
+        complaints = [_complaint(each, document) for each in error.errors()[:MAX_COMPLAINTS]]
+        raise RulesError(f"{name}: {'; '.join(complaints)}") from None
     ids = [rule.id for rule in file.rules]
     for repeated in sorted({each for each in ids if ids.count(each) > 1}):
         raise RulesError(f"{name}: rule {repeated}: id: used by more than one rule")
@@ -134,11 +134,19 @@ def _version(file: _RulesFile) -> str:
 
 def _complaint(error: Any, document: dict[str, Any]) -> str:
     """Say what is wrong, and where, as whoever wrote the file knows it."""
+    message = error["msg"].removeprefix("Value error, ")
     match error["loc"]:
-        case ["rules", int(index), *path]:
-            rule = document["rules"][index]
-            place = f"rule {rule.get('id', f'number {index + 1}')}: " if rule else ""
+        case ["rules", int(index)]:  # which kind it is can't be told
+            return f"{_rule_name(document, index)}: kind: expected one of {', '.join(KINDS)}"
+        case ["rules", int(index), _kind, *path]:
+            place = [_rule_name(document, index)]
         case path:
-            place = ""
+            place = []
     field = ".".join(map(str, path))
-    return f"{place}{field}: {error['msg']}"
+    return ": ".join([*place, *([field] if field else []), message])
+
+
+def _rule_name(document: dict[str, Any], index: int) -> str:
+    rule = document["rules"][index]
+    known = isinstance(rule, dict) and isinstance(rule.get("id"), str)
+    return f"rule {rule['id']}" if known else f"rule number {index + 1}"

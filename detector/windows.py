@@ -1,9 +1,8 @@
 """What one partition remembers of its recent transactions, by event time, within a bound.
 
-Two kinds of memory, both keyed by text and moved by the records alone:
-
-* `Recent`: was this key there within the window? (duplicates, counterparties)
-* `Tally`: how many transactions, and how much, has this account within the window?
+* `Recent`: was this key there within the window? (duplicates)
+* `Counterparties`: has this account paid that one within the window?
+* `Tally` (tally.py): how many transactions, and how much, has this account within the window?
 
 **Time** is stream time: the greatest record timestamp so far. A record that is behind it (clocks
 of two gateways differ, a producer tried again) counts at stream time. So time never runs
@@ -21,7 +20,9 @@ window that evicts comes out of a replay as it was, too.
 """
 
 from collections import OrderedDict
-from typing import Final, NamedTuple
+from collections.abc import Collection, Iterable, Set
+from dataclasses import dataclass
+from typing import Final, NamedTuple, Protocol, TypeVar, cast
 
 from wire.messages import Transaction
 
@@ -37,6 +38,34 @@ class WindowLimits(NamedTuple):
 
 
 DEFAULT_LIMITS: Final = WindowLimits()
+
+
+class Window(Protocol):
+    """A memory of transactions; its answers are about the one added last."""
+
+    @property
+    def evicted(self) -> int:
+        """Entries that went before their time because the window was full."""
+
+    def __len__(self) -> int:
+        """Give the number of entries held."""
+
+    def add(self, transaction: Transaction, time_ms: int) -> None:
+        """Take in a transaction at stream time."""
+
+
+W_co = TypeVar("W_co", bound=Window, covariant=True)
+
+
+class WindowSpec(Protocol[W_co]):
+    """Which window a rule wants. Rules with equal specs read the same window."""
+
+    @property
+    def window_ms(self) -> int:
+        """How far back it reaches."""
+
+    def open(self, entries: int) -> W_co:
+        """Make the window, empty, for so many entries at most."""
 
 
 class Recent:
@@ -85,22 +114,82 @@ class Recent:
         self._oldest_ms = upto_ms + 1
 
 
+@dataclass(frozen=True, slots=True)
+class CounterpartiesSpec:
+    """How long an account's counterparties are remembered."""
+
+    window_ms: int
+
+    def open(self, entries: int) -> "Counterparties":
+        """Make the window, empty."""
+        return Counterparties(self.window_ms, entries)
+
+
+class Counterparties:
+    """Whom each account has paid within the window; an entry a pair."""
+
+    __slots__ = ("_pairs", "is_new")
+
+    def __init__(self, window_ms: int, entries: int) -> None:
+        self.is_new = False
+        """True if the transaction added last is the account's first to this target."""
+        self._pairs = Recent(window_ms, entries)
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    @property
+    def evicted(self) -> int:
+        """Entries that went before their time because the window was full."""
+        return self._pairs.evicted
+
+    def add(self, transaction: Transaction, time_ms: int) -> None:
+        """Take in a transaction at stream time."""
+        pair = transaction.source + SEPARATOR + transaction.target
+        self.is_new = not self._pairs.saw(pair, time_ms)
+
+
 class Windows:
     """The windows that the rules of one partition read."""
 
     def __init__(self, limits: WindowLimits) -> None:
         self._limits = limits
-        self._all: dict[object, Recent] = {}
+        self._held: dict[WindowSpec[Window], Window] = {}
+        self._evicted_before = 0
+
+    def __getitem__(self, spec: WindowSpec[W_co]) -> W_co:
+        """Give the window of that kind; it must be among those `keep` named last."""
+        return cast("W_co", self._held[spec])
+
+    @property
+    def specs(self) -> Set[WindowSpec[Window]]:
+        """The windows that are there."""
+        return self._held.keys()
 
     @property
     def entries(self) -> int:
         """Entries held, in all windows."""
-        return sum(map(len, self._all.values()))
+        return sum(map(len, self._held.values()))
 
     @property
     def evicted(self) -> int:
-        """Entries that went before their time."""
-        return sum(window.evicted for window in self._all.values())
+        """Entries that went before their time, in all windows there ever were."""
+        return self._evicted_before + _evicted(self._held.values())
+
+    def keep(self, specs: Collection[WindowSpec[Window]]) -> None:
+        """Hold these: those that are there stay as they are, others go, missing ones open."""
+        dropped = [window for spec, window in self._held.items() if spec not in specs]
+        self._evicted_before += _evicted(dropped)
+        self._held = {
+            spec: self._held[spec] if spec in self._held else spec.open(self._limits.entries)
+            for spec in specs
+        }
 
     def add(self, transaction: Transaction, time_ms: int) -> None:
-        """Take a transaction in; the windows' answers are then about it."""
+        """Take in a transaction at stream time; answers are then about that one."""
+        for window in self._held.values():
+            window.add(transaction, time_ms)
+
+
+def _evicted(windows: Iterable[Window]) -> int:
+    return sum(window.evicted for window in windows)

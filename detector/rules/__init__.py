@@ -4,16 +4,39 @@ A new kind is a subclass of `Rule` in a module of its own, named in `AnyRule` he
 """
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Final, get_args
 
 from pydantic import Field
 
 from detector.rules.amount_limit import AmountLimit
+from detector.rules.condition import Condition
+from detector.rules.lists import AllowList, BlockList
+from detector.rules.new_counterparty import NewCounterparty
+from detector.rules.odd_hours import OddHours
 from detector.rules.rule import Check, Rule
+from detector.rules.structuring import Structuring
+from detector.rules.sum_limit import SumLimit
+from detector.rules.velocity import Velocity
+from detector.windows import Window, WindowSpec
 
-__all__ = ["AmountLimit", "AnyRule", "Check", "Rule", "RuleSet"]
+__all__ = ["KINDS", "AnyRule", "Check", "Rule", "RuleSet"]
 
-AnyRule = Annotated[AmountLimit, Field(discriminator="kind")]
+AnyRule = Annotated[
+    AmountLimit
+    | Velocity
+    | SumLimit
+    | Structuring
+    | NewCounterparty
+    | BlockList
+    | AllowList
+    | OddHours
+    | Condition,
+    Field(discriminator="kind"),
+]
+KINDS: Final[tuple[str, ...]] = tuple(
+    get_args(kind.model_fields["kind"].annotation)[0] for kind in get_args(get_args(AnyRule)[0])
+)
+"""What `kind` may be."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +52,14 @@ class RuleSet:
     rules: tuple[Rule, ...]
 
     @property
+    def windows(self) -> frozenset[WindowSpec[Window]]:
+        """The windows that the rules read."""
+        return frozenset(rule.window for rule in self.rules if rule.window is not None)
+
+    @property
     def needs_windows(self) -> bool:
         """True when a rule looks back; duplicates are looked for in any case."""
-        return any(rule.window_ms for rule in self.rules)
+        return bool(self.windows)
 
     @property
     def horizon_ms(self) -> int:
@@ -40,4 +68,4 @@ class RuleSet:
         The longest window of a rule *plus* that of the duplicates: whether a record in a rule's
         window counts depends on whether it was a duplicate itself.
         """
-        return self.duplicates_ms + max((rule.window_ms for rule in self.rules), default=0)
+        return self.duplicates_ms + max((spec.window_ms for spec in self.windows), default=0)

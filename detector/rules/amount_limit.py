@@ -13,7 +13,7 @@ class AmountLimit(Rule):
     kind: Literal["amount_limit"]
     limit: Amount
 
-    def check(self, windows: Windows) -> Check:  # noqa: ARG002 - needs none
+    def check(self, windows: Windows) -> Check:  # noqa: ARG002 - looks at no other transaction
         """Compare decimals."""
         limit = self.limit
         limit_text = plain(limit)

@@ -4,15 +4,18 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from decimal import Decimal
-from typing import Annotated, Final
+from typing import Annotated, ClassVar, Final
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from detector.windows import Windows
+from detector.windows import Window, Windows, WindowSpec
 from wire.messages import MAX_AMOUNT_DIGITS, Transaction
 
 Check = Callable[[Transaction, int], str | None]
-"""Says why a rule hits a transaction whose record has that timestamp (ms), or None."""
+"""Says why a rule hits a transaction whose record has that timestamp (ms), or None.
+
+Raises ConditionError if the rule has no answer.
+"""
 
 MS_PER: Final = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _DURATION: Final = re.compile(r"(\d{1,9})(ms|s|m|h|d)")
@@ -22,6 +25,9 @@ class Rule(BaseModel, ABC):
     """One rule of a rules file: its data, and how to check a transaction against it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    allows: ClassVar[bool] = False
+    """A hit decides legit, whatever other rules say."""
 
     id: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")
     version: str = Field("1", min_length=1, max_length=32)
@@ -34,16 +40,24 @@ class Rule(BaseModel, ABC):
     """The rule sees transactions in this currency only; None: in any."""
 
     @property
-    def window_ms(self) -> int:
-        """How far back in the log the rule looks, in ms."""
-        return 0
+    def window(self) -> WindowSpec[Window] | None:
+        """The window that the rule reads, if it looks back at all."""
+        return None
 
     @abstractmethod
     def check(self, windows: Windows) -> Check:
-        """Make the check, asking for the windows that it reads.
+        """Make the check. It is called after the windows have taken the transaction in."""
 
-        The check is called after the windows have taken the transaction in.
-        """
+    def check_in_currency(self, windows: Windows) -> Check:
+        """Make the check, for transactions in the rule's currency if it has one."""
+        check, currency = self.check(windows), self.currency
+        if currency is None:
+            return check
+
+        def in_currency(transaction: Transaction, received_ms: int) -> str | None:
+            return check(transaction, received_ms) if transaction.currency == currency else None
+
+        return in_currency
 
 
 def _milliseconds(value: object) -> object:
@@ -66,6 +80,7 @@ Amount = Annotated[
     BeforeValidator(_exact),
     Field(gt=0, max_digits=MAX_AMOUNT_DIGITS, decimal_places=4),
 ]
+AccountId = Annotated[str, Field(min_length=1, max_length=64)]
 
 
 def plain(amount: Decimal) -> str:

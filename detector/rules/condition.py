@@ -1,0 +1,99 @@
+"""A condition in CEL, the Common Expression Language (https://cel.dev), for all the rest."""
+
+import re
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any, Final, Literal, Self
+
+import cel
+from pydantic import Field, model_validator
+
+from detector.errors import ConditionError
+from detector.rules.rule import Check, Rule
+from detector.windows import Windows
+from wire.messages import Transaction, instant
+
+VARIABLES: Final[dict[str, Callable[[Transaction, int], Any]]] = {
+    "transaction_id": lambda transaction, _: transaction.transaction_id,
+    "source": lambda transaction, _: transaction.source,
+    "target": lambda transaction, _: transaction.target,
+    # CEL has no decimals. The nearest double is exact in comparisons with a literal up to 15
+    # digits; rules about the last digits of larger amounts belong into amount_limit.
+    "amount": lambda transaction, _: float(transaction.amount),
+    "currency": lambda transaction, _: transaction.currency,
+    "occurred_at": lambda transaction, _: transaction.occurred_at,  # null where it is not given
+    "received_at": lambda _, received_ms: instant(received_ms),
+    "metadata": lambda transaction, _: transaction.metadata or {},
+}
+"""What a condition can speak of."""
+
+# A comprehension's own variable: all, exists, exists_one, map and filter take its name first.
+_BOUND: Final = re.compile(r"\.(?:all|exists|exists_one|existsOne|map|filter)\(\s*(\w+)\s*,")
+_SAMPLE: Final = Transaction("id", "source", "target", Decimal(1))
+
+
+class Condition(Rule):
+    """Hits where `condition` comes out true.
+
+    One that has no answer (a key that is not there, a division by zero) does not hit; the engine
+    counts it (`Engine.failures`).
+    """
+
+    kind: Literal["cel"]
+    condition: str = Field(min_length=1, max_length=2000)
+
+    @model_validator(mode="after")
+    def _works(self) -> Self:
+        program = _compiled(self.condition)
+        bound = set(_BOUND.findall(self.condition))
+        unknown = sorted(set(program.variables()) - VARIABLES.keys() - bound)
+        if unknown:
+            known = ", ".join(VARIABLES)
+            raise ValueError(f"`condition` names {', '.join(unknown)}; there are {known}")
+        _try(program)
+        return self
+
+    def check(self, windows: Windows) -> Check:  # noqa: ARG002 - looks at no other transaction
+        """Evaluate the compiled program with the variables that it names, and no others."""
+        program = _compiled(self.condition)
+        execute = program.execute
+        named = [(name, VARIABLES[name]) for name in program.variables() if name in VARIABLES]
+        detail = f"condition holds: {self.condition}"
+
+        def holds(transaction: Transaction, received_ms: int) -> str | None:
+            context = {name: value(transaction, received_ms) for name, value in named}
+            try:
+                outcome = execute(context)
+            except Exception as error:
+                raise ConditionError(f"{type(error).__name__}: {error}") from error
+            if outcome is True:
+                return detail
+            if outcome is False:
+                return None
+            raise ConditionError(f"neither true nor false but {outcome!r}")
+
+        return holds
+
+
+def _compiled(condition: str) -> cel.Program:
+    try:
+        return cel.compile(condition)
+    except ValueError as error:
+        raise ValueError(f"`condition` is not CEL: {' '.join(str(error).split())}") from None
+
+
+def _try(program: cel.Program) -> None:
+    """Find what no data can mend: an unknown function, an outcome that is not true or false.
+
+    Raises:
+        ValueError: says what.
+    """
+    context = {name: value(_SAMPLE, 0) for name, value in VARIABLES.items()}
+    try:
+        outcome = program.execute(context)
+    except RuntimeError as error:
+        raise ValueError(f"`condition` can't be evaluated: {error}") from None
+    except Exception:  # noqa: BLE001 - hangs on the sample's data, as a key that it has not
+        return
+    if not isinstance(outcome, bool):
+        raise ValueError(f"`condition` must be true or false; it gives {outcome!r}")  # noqa: TRY004
