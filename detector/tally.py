@@ -1,4 +1,4 @@
-"""How many transactions, and how much, each account has within a window.
+"""How many transactions, or how much money, each account has within a window.
 
 The rules of time, replay and bound are those of windows.py.
 """
@@ -17,24 +17,29 @@ UNITS_PER_ONE: Final = 10_000
 
 @dataclass(frozen=True, slots=True)
 class TallySpec:
-    """Which transactions a tally counts, and how far back."""
+    """Which transactions are tallied, how, and how far back."""
 
     window_ms: int
+    sums: bool = False
+    """Add up amounts, each of an account's currencies for itself; else count transactions."""
     currency: str | None = None
     """Those in this currency only; None: in any."""
-    by_currency: bool = False
-    """Tally each of an account's currencies for itself: EUR and JPY don't add up."""
     least: Decimal | None = None
-    """Those of at least this amount."""
+    """Those of at least this amount; None: of any."""
     most: Decimal | None = None
-    """Those of at most this amount."""
+    """Those of at most this amount; None: of any."""
 
     def open(self, entries: int) -> "Tally":
         """Make the window, empty."""
         return Tally(self, entries)
 
-    def counts(self, transaction: Transaction) -> bool:
-        """Tell if a transaction is of those."""
+    @property
+    def selects(self) -> bool:
+        """True when not all transactions are tallied."""
+        return (self.currency, self.least, self.most) != (None, None, None)
+
+    def takes(self, transaction: Transaction) -> bool:
+        """Tell if a transaction is tallied."""
         return (
             (self.currency is None or transaction.currency == self.currency)
             and (self.least is None or transaction.amount >= self.least)
@@ -42,47 +47,50 @@ class TallySpec:
         )
 
 
-class Account:
+class _Account:
     """What a tally has of one account at this moment."""
 
-    __slots__ = ("count", "key", "units")
+    __slots__ = ("key", "total")
 
     def __init__(self, key: str) -> None:
         self.key = key
-        self.count = 0
-        self.units = 0
-
-
-_NOT_COUNTED: Final = Account("")
+        self.total = 0
 
 
 class Tally:
-    """Each account's number of transactions and their sum, within the window; an entry each."""
+    """Each account's total, within the window; an entry a transaction."""
 
     __slots__ = (
         "_accounts",
         "_entries",
         "_oldest_ms",
         "_owners",
+        "_selects",
         "_spec",
+        "_sums",
         "_times",
-        "_units",
-        "account",
+        "_weights",
+        "_window_ms",
         "evicted",
+        "total",
     )
 
     def __init__(self, spec: TallySpec, entries: int) -> None:
+        self.total = 0
+        """The account's total (a count, or units of 1/10000) that includes the transaction added
+        last; 0 if that is not one that is tallied."""
         self.evicted = 0
-        self.account = _NOT_COUNTED
-        """The account of the transaction added last; an empty one if that was not counted."""
         self._spec = spec
+        self._selects, self._sums, self._window_ms = spec.selects, spec.sums, spec.window_ms
         self._entries = entries
-        self._accounts: dict[str, Account] = {}
-        # One queue, oldest entry first, in three columns: as tuples it would cost twice as much,
-        # and the garbage collector would visit every one of them.
+        # One whose total is 0 has no entries: each adds something.
+        self._accounts: dict[str, _Account] = {}
+        # One queue, oldest entry first, in columns: as tuples it would cost twice as much, and
+        # the garbage collector would visit every one of them.
         self._times: deque[int] = deque()
-        self._owners: deque[Account] = deque()
-        self._units: deque[int] = deque()
+        self._owners: deque[_Account] = deque()
+        self._weights: deque[int] = deque()
+        """Units of each entry; stays empty where each counts 1."""
         self._oldest_ms = 0
         """No entry is older than this."""
 
@@ -90,33 +98,33 @@ class Tally:
         return len(self._times)
 
     def add(self, transaction: Transaction, time_ms: int) -> None:
-        """Take in a transaction at stream time, if it is one that counts here."""
-        spec = self._spec
-        if self._oldest_ms <= time_ms - spec.window_ms:
-            self._expire(time_ms - spec.window_ms)
-        if not spec.counts(transaction):
-            self.account = _NOT_COUNTED
+        """Take in a transaction at stream time, if it is one that is tallied."""
+        if self._oldest_ms <= time_ms - self._window_ms:
+            self._expire(time_ms - self._window_ms)
+        if self._selects and not self._spec.takes(transaction):
+            self.total = 0
             return
         key = transaction.source
-        if spec.by_currency:
+        weight = 1
+        if self._sums:
             key += SEPARATOR + transaction.currency
+            weight = int(transaction.amount * UNITS_PER_ONE)
+            self._weights.append(weight)
         account = self._accounts.get(key)
         if account is None:
-            account = self._accounts[key] = Account(key)
-        units = int(transaction.amount * UNITS_PER_ONE)
-        account.count += 1
-        account.units += units
-        self.account = account
+            account = self._accounts[key] = _Account(key)
+        account.total += weight
         self._times.append(time_ms)
         self._owners.append(account)
-        self._units.append(units)
         if len(self._times) > self._entries:
             self._drop_oldest()
             self.evicted += 1
+        self.total = account.total
 
     def _expire(self, upto_ms: int) -> None:
-        while self._times:
-            self._oldest_ms = self._times[0]
+        times = self._times
+        while times:
+            self._oldest_ms = times[0]
             if self._oldest_ms > upto_ms:
                 return
             self._drop_oldest()
@@ -125,7 +133,6 @@ class Tally:
     def _drop_oldest(self) -> None:
         self._times.popleft()
         account = self._owners.popleft()
-        account.count -= 1
-        account.units -= self._units.popleft()
-        if not account.count:
+        account.total -= self._weights.popleft() if self._sums else 1
+        if not account.total:
             del self._accounts[account.key]

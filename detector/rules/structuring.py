@@ -31,7 +31,7 @@ class Structuring(Rule):
     @property
     def window(self) -> TallySpec:
         """Count the account's transactions in the band."""
-        return TallySpec(self.within, self.currency, least=self.least, most=self.most)
+        return TallySpec(self.within, currency=self.currency, least=self.least, most=self.most)
 
     def check(self, windows: Windows) -> Check:
         """Compare the account's count of such; 0 if the transaction at hand is none."""
@@ -41,7 +41,7 @@ class Structuring(Rule):
         within = span(self.within)
 
         def cut_up(_transaction: Transaction, _received_ms: int) -> str | None:
-            count = tally.account.count
+            count = tally.total
             if count < least_count:
                 return None
             return f"{count} amounts of {band} in {within}, limit {least_count - 1}"

@@ -1,6 +1,5 @@
 """Too much money from one account in a short time."""
 
-from decimal import Decimal
 from typing import Literal
 
 from detector.rules.rule import Amount, Check, Duration, Rule, plain, span
@@ -22,7 +21,7 @@ class SumLimit(Rule):
     @property
     def window(self) -> TallySpec:
         """Sum up the account's amounts, by currency."""
-        return TallySpec(self.within, self.currency, by_currency=True)
+        return TallySpec(self.within, sums=True, currency=self.currency)
 
     def check(self, windows: Windows) -> Check:
         """Compare the account's sum, in whole units."""
@@ -32,10 +31,14 @@ class SumLimit(Rule):
         within = span(self.within)
 
         def too_much(transaction: Transaction, _received_ms: int) -> str | None:
-            units = tally.account.units
+            units = tally.total
             if units <= limit_units:
                 return None
-            total = plain((Decimal(units) / UNITS_PER_ONE).normalize())
-            return f"{total} {transaction.currency} in {within}, limit {limit}"
+            return f"{_amount(units)} {transaction.currency} in {within}, limit {limit}"
 
         return too_much
+
+
+def _amount(units: int) -> str:
+    whole, fraction = divmod(units, UNITS_PER_ONE)
+    return f"{whole}.{fraction:04}".rstrip("0").rstrip(".")

@@ -20,7 +20,7 @@ class Velocity(Rule):
     @property
     def window(self) -> TallySpec:
         """Count every transaction of the account."""
-        return TallySpec(self.within, self.currency)
+        return TallySpec(self.within, currency=self.currency)
 
     def check(self, windows: Windows) -> Check:
         """Compare the account's count."""
@@ -29,7 +29,7 @@ class Velocity(Rule):
         within = span(self.within)
 
         def too_many(_transaction: Transaction, _received_ms: int) -> str | None:
-            count = tally.account.count
+            count = tally.total
             return f"{count} transactions in {within}, limit {limit}" if count > limit else None
 
         return too_many
