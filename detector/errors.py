@@ -3,7 +3,10 @@
 FraudstreamError
 └── DetectorError
     ├── RulesError      a rules file can't be used; names file, rule and field
-    └── ConditionError  a rule's condition has no answer for a transaction
+    ├── ConditionError  a rule's condition has no answer for a transaction
+    ├── FencedError     another detector has taken the partition over: this worker ends
+    ├── AbortedError    a transaction was rolled back: its records are read again
+    └── StuckError      no progress within a deadline: the process ends and is started again
 """
 
 from wire.errors import FraudstreamError
@@ -19,3 +22,15 @@ class RulesError(DetectorError):
 
 class ConditionError(DetectorError):
     """A rule's condition has no answer for a transaction; the text says why."""
+
+
+class FencedError(DetectorError):
+    """A later producer with this worker's transactional id has started; never retried."""
+
+
+class AbortedError(DetectorError):
+    """A transaction was rolled back; nobody sees any of it, and its records are read again."""
+
+
+class StuckError(DetectorError):
+    """Kafka did not answer, or refused for good, or nothing moved within a deadline."""

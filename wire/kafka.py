@@ -35,11 +35,13 @@ class Stoppable(Protocol):
 
 
 C = TypeVar("C", bound=Client)
+P = TypeVar("P", bound=AIOKafkaProducer)
 
 
-def producer(settings: KafkaSettings, **options: Any) -> AIOKafkaProducer:
+def producer(settings: KafkaSettings, *, kind: type[P] = AIOKafkaProducer, **options: Any) -> P:
     """Make an idempotent producer with acks=all; not yet started."""
-    return AIOKafkaProducer(**_connection(settings), enable_idempotence=True, acks="all", **options)
+    made: P = kind(**_connection(settings), enable_idempotence=True, acks="all", **options)
+    return made
 
 
 def consumer(settings: KafkaSettings, **options: Any) -> AIOKafkaConsumer:

@@ -1,0 +1,132 @@
+"""One batch, pure: the records of a partition in, the records to write out.
+
+No Kafka, no clock: the time of decision is given. Only `decided_at` depends on it; all else in a
+verdict follows from the log.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final, NamedTuple, Protocol
+
+from detector.engine import Engine
+from wire.errors import MessageError
+from wire.messages import Verdict, decode_transaction, encode, instant
+
+MAX_ERROR_CHARACTERS: Final = 500
+"""Longest explanation in a dead letter's `error` header."""
+
+Headers = Sequence[tuple[str, bytes]]
+
+
+class Record(Protocol):
+    """What is read of a Kafka record (aiokafka's ConsumerRecord has it)."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+
+
+class DeadLetter(NamedTuple):
+    """A record that is no transaction, as it was, and why."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes]]
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What one batch comes to."""
+
+    legit: list[tuple[bytes, bytes]] = field(default_factory=list)
+    """Key and value of each verdict that says legit, in the order of the log."""
+    fraud: list[tuple[bytes, bytes]] = field(default_factory=list)
+    """Key and value of each verdict that says fraud, in the order of the log."""
+    dead: list[DeadLetter] = field(default_factory=list)
+    duplicates: int = 0
+
+
+def judge(
+    engine: Engine, records: Iterable[Record], decided_at: datetime, cut: int = 1_000_000
+) -> Outcome:
+    """Decide on each record; moves the engine's windows.
+
+    Args:
+        engine: has seen the partition up to the first of these records.
+        records: consecutive records of one partition.
+        decided_at: the clock, UTC.
+        cut: a longer record (key, value and headers together, in bytes) is cut in its dead letter.
+    """
+    outcome = Outcome()
+    duplicates = 0
+    outputs = {"legit": outcome.legit.append, "fraud": outcome.fraud.append}
+    decide = engine.decide
+    version = engine.rules.version
+    for record in records:
+        try:
+            transaction = decode_transaction(record.value or b"")
+        except MessageError as error:
+            reason = "no value" if record.value is None else str(error)
+            outcome.dead.append(dead_letter(record, reason, cut))
+            continue
+        decided = decide(transaction, record.timestamp)
+        if decided is None:
+            duplicates += 1
+            continue
+        verdict = Verdict(
+            transaction_id=transaction.transaction_id,
+            source=transaction.source,
+            target=transaction.target,
+            amount=transaction.amount,
+            currency=transaction.currency,
+            occurred_at=transaction.occurred_at,
+            metadata=transaction.metadata,
+            decision=decided.decision,
+            score=decided.score,
+            reasons=decided.reasons,
+            rules_version=version,
+            received_at=instant(record.timestamp),
+            decided_at=decided_at,
+        )
+        outputs[decided.decision]((transaction.source.encode(), encode(verdict)))
+    outcome.duplicates = duplicates
+    return outcome
+
+
+def replay(engine: Engine, records: Iterable[Record]) -> None:
+    """Move the engine's windows over records that were decided before."""
+    decide = engine.decide
+    for record in records:
+        try:
+            transaction = decode_transaction(record.value or b"")
+        except MessageError:  # it lies in the dead letters
+            continue
+        decide(transaction, record.timestamp)
+
+
+def dead_letter(record: Record, error: str, cut: int) -> DeadLetter:
+    """Keep a record as it was, with headers that say where it lay and what is wrong with it.
+
+    The headers are appended, UTF-8 text: `topic`, `partition`, `offset`, `error`; and `cut`, the
+    original's size, where it is longer than `cut` bytes: then only the beginnings of key and value
+    are kept. (A compressed batch can hold a record larger than the broker takes as one.)
+    """
+    key, value, headers = record.key, record.value, list(record.headers)
+    size = len(key or b"") + len(value or b"") + sum(len(h) + len(v or b"") for h, v in headers)
+    notes = [
+        ("topic", record.topic.encode()),
+        ("partition", str(record.partition).encode()),
+        ("offset", str(record.offset).encode()),
+        ("error", error[:MAX_ERROR_CHARACTERS].encode()),
+    ]
+    if size > cut:
+        notes.append(("cut", f"{size} bytes".encode()))
+        key = key and key[: cut // 4]
+        value = value and value[: cut // 2]
+        headers = []
+    return DeadLetter(key, value, headers + notes)

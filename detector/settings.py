@@ -1,0 +1,90 @@
+"""The detector's settings: every bound, limit and default of the part is set here."""
+
+from typing import Annotated
+
+from pydantic import Field, FilePath
+
+from wire.options import Option
+from wire.settings import KafkaSettings
+
+
+class DetectorSettings(KafkaSettings):
+    """What one detector process needs to know."""
+
+    # --- deciding
+    detector_rules: Annotated[FilePath | None, Option("--rules")] = Field(
+        None, description="TOML file of rules; without it, the shipped rule amount > 900"
+    )
+    detector_rules_poll_seconds: float = Field(
+        1.0, gt=0, le=3600, description="pause between looks whether that file changed, in seconds"
+    )
+
+    # --- the group
+    detector_group: Annotated[str, Option("--group")] = Field(
+        "fraudstream-detector",
+        min_length=1,
+        max_length=200,
+        description="consumer group; detectors of one group share the partitions",
+    )
+    detector_session_timeout_ms: int = Field(
+        6_000,
+        ge=6_000,
+        le=300_000,
+        description="silence after which a detector counts as dead, in milliseconds",
+    )
+    detector_heartbeat_ms: int = Field(
+        1_000, ge=100, le=100_000, description="pause between signs of life, in milliseconds"
+    )
+    detector_drain_seconds: float = Field(
+        1.5, gt=0, le=60, description="time that the batches in hand get to end in, in seconds"
+    )
+
+    # --- batches
+    detector_batch_records: int = Field(
+        2_000, ge=1, le=100_000, description="most records in one transaction"
+    )
+    detector_batch_bytes: int = Field(
+        1_000_000,
+        ge=16_384,
+        le=1_048_576,
+        description="most bytes in one produced batch; the broker's message.max.bytes bounds it",
+    )
+    detector_fetch_bytes: int = Field(
+        1_048_576,
+        ge=16_384,
+        le=52_428_800,
+        description="most bytes fetched ahead for one partition",
+    )
+    detector_poll_ms: int = Field(
+        200, ge=10, le=1_000, description="longest wait for records in one go, in milliseconds"
+    )
+    detector_pace_ms: float = Field(
+        6.0,
+        ge=0,
+        le=1_000,
+        description="least time between two transactions of a partition that keeps up,"
+        " in milliseconds: gathering a little lowers the total",
+    )
+    detector_dead_letter_bytes: int = Field(
+        1_000_000,
+        ge=1,
+        le=10_000_000,
+        description="longest record kept whole as a dead letter, in bytes",
+    )
+
+    # --- deadlines
+    detector_transaction_timeout_ms: int = Field(
+        60_000,
+        ge=1_000,
+        le=900_000,
+        description="the broker rolls back a transaction open for longer, in milliseconds",
+    )
+    detector_deadline_seconds: float = Field(
+        45.0,
+        gt=0,
+        le=900,
+        description="longest wait for Kafka in one step before the process ends, in seconds",
+    )
+    detector_aborts: int = Field(
+        10, ge=1, le=1_000, description="rolled-back transactions in a row before the process ends"
+    )
