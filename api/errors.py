@@ -1,7 +1,12 @@
 """The gateway's errors that are no answer to a request (those are in problems.py).
 
 FraudstreamError
-└── AddressError  the address to listen on can't be had
+├── AddressError              the address to listen on can't be had
+└── DeliveryError             a record is not known to be in Kafka
+    ├── OverloadedError       too much is in flight: it was not sent
+    ├── UnreachableError      Kafka can't be reached: it was not sent
+    ├── ShuttingDownError     the gateway is shutting down: it was not sent
+    └── NotAcknowledgedError  it was sent, and Kafka did not say that it has it
 """
 
 from wire.errors import FraudstreamError
@@ -9,3 +14,23 @@ from wire.errors import FraudstreamError
 
 class AddressError(FraudstreamError):
     """The address to listen on is taken, or is not this machine's."""
+
+
+class DeliveryError(FraudstreamError):
+    """A record is not known to be in Kafka."""
+
+
+class OverloadedError(DeliveryError):
+    """Too much is in flight: the record was not sent."""
+
+
+class UnreachableError(DeliveryError):
+    """Kafka can't be reached: the record was not sent."""
+
+
+class ShuttingDownError(DeliveryError):
+    """The gateway is shutting down: the record was not sent."""
+
+
+class NotAcknowledgedError(DeliveryError):
+    """The record was sent and Kafka did not say that it has it: it may or may not be there."""

@@ -1,0 +1,83 @@
+"""A record batch of ours: records of one partition that reach Kafka, or don't, together."""
+
+import asyncio
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+
+from api.errors import DeliveryError
+
+
+class Batch:
+    """Gathers records until it is handed to a producer; settled once, for all of its records."""
+
+    __slots__ = (
+        "_builder",
+        "_waiters",
+        "base_offset",
+        "bytes",
+        "count",
+        "error",
+        "partition",
+        "producer",
+        "settled",
+        "timer",
+    )
+
+    def __init__(self, partition: int, builder: Any) -> None:
+        self.partition = partition
+        self.count = 0
+        self.bytes = 0
+        """What it weighs in the outbox's budget."""
+        self.producer: AIOKafkaProducer | None = None
+        """Who has it; None while nobody can have sent it."""
+        self.settled = False
+        self.base_offset = -1
+        """Offset of the first record, once Kafka has acknowledged the batch."""
+        self.error: DeliveryError | None = None
+        self.timer: asyncio.TimerHandle | None = None
+        self._builder = builder
+        self._waiters: list[asyncio.Future[None]] = []
+
+    def append(self, timestamp_ms: int, key: bytes, value: bytes) -> bool:
+        """Add a record, unless the batch is full or was taken."""
+        builder = self._builder
+        if builder is None or builder.append(timestamp=timestamp_ms, key=key, value=value) is None:
+            return False
+        self.count += 1
+        return True
+
+    def take(self, producer: AIOKafkaProducer) -> Any:
+        """Close the batch, to be sent by a producer; give aiokafka's BatchBuilder."""
+        builder, self._builder = self._builder, None
+        self.producer = producer
+        return builder
+
+    def settle(self, base_offset: int = -1, error: DeliveryError | None = None) -> None:
+        """Fix the outcome and wake whoever waits for it; only the first call counts."""
+        if self.settled:
+            return
+        self.settled = True
+        self.base_offset = base_offset
+        self.error = error
+        self._builder = None
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._waiters.clear()
+
+    async def outcome(self) -> int:
+        """Wait until it is settled; give the offset of its first record.
+
+        Raises:
+            UnreachableError: it was not sent.
+            NotAcknowledgedError: it may or may not be in Kafka.
+        """
+        if not self.settled:
+            # One future per waiter: a request that is cancelled must not cancel the others'.
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
+            await waiter
+        if self.error is not None:
+            raise self.error
+        return self.base_offset

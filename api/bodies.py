@@ -1,0 +1,126 @@
+"""Request bodies: read under a limit and a deadline, in a media type that is taken."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from functools import lru_cache
+from typing import Final, Literal
+
+from starlette.types import Receive
+
+from api.problems import BODY_TIMEOUT, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE, Problem
+
+Form = Literal["json", "ndjson"]
+MEDIA_TYPES: Final[dict[str, Form]] = {
+    "application/json": "json",
+    "application/x-ndjson": "ndjson",
+}
+
+
+class Disconnected(Exception):  # noqa: N818 - an event, not a fault
+    """The client went away before its body was complete."""
+
+
+@lru_cache(256)
+def form(content_type: bytes) -> Form:
+    """Tell the form of a body from its Content-Type.
+
+    Raises:
+        Problem: another media type, or a charset other than UTF-8.
+    """
+    essence, *parameters = content_type.decode("latin-1").split(";")
+    found = MEDIA_TYPES.get(essence.strip().lower())
+    if found is None:
+        raise Problem(
+            UNSUPPORTED_MEDIA_TYPE,
+            "Content-Type must be " + " or ".join(MEDIA_TYPES),
+            headers={"Accept": ", ".join(MEDIA_TYPES)},
+        )
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip().lower() == "charset" and value.strip(' "').lower() not in ("utf-8", "utf8"):
+            raise Problem(UNSUPPORTED_MEDIA_TYPE, "charset must be utf-8: JSON is (RFC 8259)")
+    return found
+
+
+def check_encoding(content_encoding: bytes) -> None:
+    """Refuse a compressed body.
+
+    Raises:
+        Problem: a Content-Encoding other than identity.
+    """
+    if content_encoding.strip().lower() not in (b"", b"identity"):
+        raise Problem(
+            UNSUPPORTED_MEDIA_TYPE,
+            "Content-Encoding must be identity: compressed bodies are not taken",
+            headers={"Accept-Encoding": "identity"},
+        )
+
+
+@asynccontextmanager
+async def deadline(seconds: float) -> AsyncIterator[None]:
+    """Limit the time in which a body has to arrive.
+
+    Raises:
+        Problem: it did not.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        raise Problem(
+            BODY_TIMEOUT, f"body_timeout: the body did not arrive within {seconds:g} s"
+        ) from None
+
+
+async def chunks(receive: Receive) -> AsyncIterator[bytes]:
+    """Give the body piece by piece.
+
+    Raises:
+        Disconnected: the client went away first.
+    """
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Disconnected
+        more = message.get("more_body", False)
+        yield message.get("body", b"")
+
+
+async def object_or_array(receive: Receive, *, object_bytes: int, array_bytes: int) -> bytes:
+    """Read a JSON document whole: an array may be larger than anything else.
+
+    Raises:
+        Problem: it is larger than that; found while reading, not after.
+        Disconnected: the client went away first.
+    """
+    body = b""
+    parts: list[bytes] = []
+    size = 0
+    limit, name = object_bytes, "max_transaction_bytes"
+    async for chunk in chunks(receive):
+        parts.append(chunk)
+        size += len(chunk)
+        if size > limit:
+            body = b"".join(parts)
+            if limit < array_bytes and is_array(body):
+                limit, name = array_bytes, "max_array_bytes"
+            if size > limit:
+                raise too_large(name, limit)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def is_array(body: bytes) -> bool:
+    """Tell whether a JSON document, or the beginning of one, is an array."""
+    return body.lstrip(b" \t\r\n")[:1] == b"["
+
+
+def too_large(name: str, limit: int) -> Problem:
+    """Make the problem that names the limit which a body is over."""
+    return Problem(TOO_LARGE, f"{name}: at most {limit} bytes are taken", limit=name)
+
+
+def header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes | None:
+    """Give a header's value; its name in lower case, as ASGI has it."""
+    return next((value for key, value in headers if key == name), None)

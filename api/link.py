@@ -1,0 +1,147 @@
+"""The link to Kafka: one idempotent producer, connected in the background, replaced when it breaks.
+
+A producer breaks for good when one of its batches fails: the batch's sequence numbers are spent,
+and the broker refuses whatever follows them as out of order. Nothing that was handed to the old
+producer is ever handed to the new one, so a replacement can't write a record twice.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final
+
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from api.errors import UnreachableError
+from api.settings import ApiSettings
+from wire import kafka, topics
+
+log = structlog.get_logger(__name__)
+RETRY_BACKOFF_MS: Final = 50
+RETIRE_TIMEOUT_S: Final = 2.0
+
+
+class Link:
+    """Keeps a producer connected; tells how many partitions the topic has, whenever that changes.
+
+    Args:
+        settings: where Kafka is; the topic.
+        on_partitions: called with the partition count, at first and after every change.
+        on_retired: called once nothing more can come of a replaced producer.
+    """
+
+    def __init__(
+        self,
+        settings: ApiSettings,
+        on_partitions: Callable[[int], None],
+        on_retired: Callable[[AIOKafkaProducer], None],
+    ) -> None:
+        self._settings = settings
+        self._topic = settings.transactions_topic
+        self._on_partitions = on_partitions
+        self._on_retired = on_retired
+        self._producer: AIOKafkaProducer | None = None
+        self._connected = asyncio.Event()
+        self._broken = asyncio.Event()
+        self._keeper: asyncio.Task[None] | None = None
+        self._retirements: set[asyncio.Task[None]] = set()
+        self._partitions = 0
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a producer to hand records to."""
+        return self._producer is not None
+
+    def start(self) -> None:
+        """Begin to connect; tries until it is stopped."""
+        self._keeper = asyncio.create_task(self._keep(), name="kafka link")
+
+    async def stop(self) -> None:
+        """Disconnect."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.wait([self._keeper])
+        if self._producer is not None:
+            self._retire(self._producer)
+        if self._retirements:
+            await asyncio.wait(self._retirements)
+
+    async def producer(self) -> AIOKafkaProducer:
+        """Give the producer, once there is one."""
+        while self._producer is None:
+            await self._connected.wait()
+        return self._producer
+
+    def create_batch(self) -> Any:
+        """Make an empty record batch (aiokafka's BatchBuilder); there must be a producer."""
+        if self._producer is None:
+            raise UnreachableError("there is no connection to Kafka")
+        return self._producer.create_batch()
+
+    def broke(self, producer: AIOKafkaProducer, error: BaseException) -> None:
+        """Say that a producer failed for good; it is replaced, unless it was already."""
+        if producer is self._producer:
+            log.error("kafka producer failed", topic=self._topic, error=repr(error))
+            self._broken.set()
+            self._connected.clear()
+            self._producer = None
+            self._retire(producer)
+
+    async def _keep(self) -> None:
+        while True:
+            self._broken.clear()
+            await topics.wait(self._settings, self._topic)
+            producer = await kafka.start(self._make)
+            try:
+                await producer.partitions_for(self._topic)
+            except KafkaError as error:
+                log.warning("waiting for the topic", topic=self._topic, error=str(error))
+                await _dispose(producer)
+                continue
+            except asyncio.CancelledError:
+                await _dispose(producer)
+                raise
+            producer.client.cluster.add_listener(self._count_partitions)
+            self._count_partitions(producer.client.cluster)
+            self._producer = producer
+            self._connected.set()
+            log.info("connected to kafka", topic=self._topic, partitions=self._partitions)
+            await self._broken.wait()
+
+    def _make(self) -> AIOKafkaProducer:
+        settings = self._settings
+        return kafka.producer(
+            settings,
+            max_batch_size=settings.produce_batch_bytes,
+            # Half, so that a broker that hangs is asked again within the delivery timeout.
+            request_timeout_ms=max(100, int(settings.delivery_timeout * 500)),
+            retry_backoff_ms=RETRY_BACKOFF_MS,
+        )
+
+    def _count_partitions(self, cluster: object) -> None:
+        partitions = cluster.partitions_for_topic(self._topic)  # type: ignore[attr-defined]
+        # None while the topic's metadata is being fetched anew.
+        if partitions and len(partitions) != self._partitions:
+            self._partitions = len(partitions)
+            self._on_partitions(self._partitions)
+
+    def _retire(self, producer: AIOKafkaProducer) -> None:
+        async def retire() -> None:
+            await _dispose(producer)
+            self._on_retired(producer)
+
+        task = asyncio.create_task(retire(), name="retire kafka producer")
+        self._retirements.add(task)
+        task.add_done_callback(self._retirements.discard)
+
+
+async def _dispose(producer: AIOKafkaProducer) -> None:
+    await kafka.close(producer)
+    # A stop() that ran out of time leaves the sender task retrying for ever (aiokafka #1013).
+    sender = producer._sender  # noqa: SLF001 - there is no public way to end it
+    task = sender.sender_task
+    if task is not None and not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=RETIRE_TIMEOUT_S)
+        await asyncio.wait([asyncio.create_task(producer.client.close())], timeout=RETIRE_TIMEOUT_S)

@@ -1,0 +1,247 @@
+"""The outbox: records gathered into one batch per partition, bounded, each batch answered once.
+
+Each partition has one batch under way and gathers the next one meanwhile. So batches grow by
+themselves with the load, no record waits for a timer, and a partition's records stay in order even
+when the producer is replaced.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+from aiokafka.structs import RecordMetadata
+
+from api.batch import Batch
+from api.errors import (
+    DeliveryError,
+    NotAcknowledgedError,
+    OverloadedError,
+    ShuttingDownError,
+    UnreachableError,
+)
+from api.link import Link
+from api.partitioning import partitioner
+from api.settings import ApiSettings
+
+log = structlog.get_logger(__name__)
+RECORD_OVERHEAD_BYTES: Final = 100
+"""What a record costs in memory beside its key and value, about."""
+STUCK_AFTER_S: Final = 60.0
+"""How long aiokafka may go on retrying an overdue batch before it gets a new producer."""
+
+
+class Lane:
+    """One partition's batches: at most one under way, the others waiting in order."""
+
+    __slots__ = ("flying", "partition", "waiting")
+
+    def __init__(self, partition: int) -> None:
+        self.partition = partition
+        self.flying: Batch | None = None
+        self.waiting: deque[Batch] = deque()
+
+    @property
+    def overdue(self) -> bool:
+        """Whether the batch under way was given up by those who waited for it."""
+        return self.flying is not None and self.flying.settled
+
+
+class Outbox:
+    """Takes records in and gets them into Kafka, acknowledged by all in-sync replicas."""
+
+    def __init__(self, settings: ApiSettings) -> None:
+        self.bytes_in_flight = 0
+        self._topic = settings.transactions_topic
+        self._timeout = settings.delivery_timeout
+        self._max_bytes = settings.max_bytes_in_flight
+        self._cached_keys = settings.partition_cache_keys
+        self._link = Link(settings, self._on_partitions, self._on_retired)
+        self._lanes: list[Lane] = []
+        self._partition: Callable[[bytes], int] = partitioner(1, 1)
+        self._work = asyncio.Event()
+        self._courier: asyncio.Task[None] | None = None
+        self._room: deque[asyncio.Future[None]] = deque()
+        self._closing = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether a record put now can be expected to reach Kafka."""
+        reachable = self._link.connected and not all(lane.overdue for lane in self._lanes)
+        return reachable and not self._closing
+
+    def start(self) -> None:
+        """Begin to connect; until that is done, `put` raises UnreachableError."""
+        self._link.start()
+        self._courier = asyncio.create_task(self._deliver(), name="outbox courier")
+
+    async def stop(self, within: float) -> None:
+        """Take nothing more, send what is there; every batch is settled in time.
+
+        Args:
+            within: seconds until the rest is given up.
+        """
+        self._closing = True
+        until = time.monotonic() + within
+        while self.bytes_in_flight and time.monotonic() < until:
+            await asyncio.wait([self._next_settled()], timeout=until - time.monotonic())
+        if self._courier is not None:
+            self._courier.cancel()
+        for lane in self._lanes:
+            for batch in list(lane.waiting):
+                self._drop(lane, batch, UnreachableError("the gateway shut down first"))
+            if lane.flying is not None:
+                self._land(lane, lane.flying, error=_unknown("the gateway shut down first"))
+        await self._link.stop()
+
+    def put(self, key: bytes, value: bytes) -> tuple[Batch, int]:
+        """Put a record in; give its batch and its place there, counted from 0.
+
+        Raises:
+            ShuttingDownError, UnreachableError, OverloadedError: it was not taken.
+        """
+        size = len(key) + len(value) + RECORD_OVERHEAD_BYTES
+        if self.bytes_in_flight + size > self._max_bytes:
+            raise OverloadedError(f"max_bytes_in_flight ({self._max_bytes}) is reached")
+        if self._closing:
+            raise ShuttingDownError("the gateway is shutting down")
+        if not self._link.connected:
+            raise UnreachableError("there is no connection to Kafka")
+        lane = self._lanes[self._partition(key)]
+        now_ms = int(time.time() * 1000)
+        waiting = lane.waiting
+        if not waiting or not waiting[-1].append(now_ms, key, value):
+            self._begin(lane).append(now_ms, key, value)
+        batch = waiting[-1]
+        batch.bytes += size
+        self.bytes_in_flight += size
+        return batch, batch.count - 1
+
+    async def room(self) -> None:
+        """Wait until some of the bytes in flight were settled."""
+        await self._next_settled()
+
+    def _next_settled(self) -> asyncio.Future[None]:
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._room.append(waiter)
+        return waiter
+
+    def _begin(self, lane: Lane) -> Batch:
+        if lane.overdue:
+            raise UnreachableError(
+                f"Kafka has acknowledged nothing on partition {lane.partition} "
+                f"for {self._timeout:g} s"
+            )
+        batch = Batch(lane.partition, self._link.create_batch())
+        loop = asyncio.get_running_loop()
+        batch.timer = loop.call_later(self._timeout, self._on_timeout, lane, batch)
+        lane.waiting.append(batch)
+        if lane.flying is None:
+            self._work.set()
+        return batch
+
+    async def _deliver(self) -> None:
+        while True:
+            await self._work.wait()
+            producer = await self._link.producer()
+            self._work.clear()
+            known = producer.client.cluster.partitions_for_topic(self._topic) or ()
+            for lane in self._lanes:
+                if lane.flying is None and lane.waiting and lane.partition in known:
+                    await self._hand_over(lane, producer)
+            if not self._link.connected:
+                self._work.set()  # for the next producer
+
+    async def _hand_over(self, lane: Lane, producer: AIOKafkaProducer) -> None:
+        batch = lane.flying = lane.waiting.popleft()
+        try:
+            # Does not wait: this partition has nothing else under way.
+            future = await producer.send_batch(
+                batch.take(producer), self._topic, partition=lane.partition
+            )
+        except KafkaError as error:
+            self._land(lane, batch, error=UnreachableError("the connection to Kafka was lost"))
+            self._link.broke(producer, error)
+        else:
+            future.add_done_callback(partial(self._on_done, lane, batch, producer))
+
+    def _on_done(
+        self,
+        lane: Lane,
+        batch: Batch,
+        producer: AIOKafkaProducer,
+        future: asyncio.Future[RecordMetadata],
+    ) -> None:
+        failure = future.exception()
+        if failure is not None:
+            log.warning("batch failed", **self._fields(batch), error=repr(failure))
+            self._land(lane, batch, error=_unknown("Kafka refused, or the connection was lost"))
+            self._link.broke(producer, failure)
+        elif future.result().offset < 0:  # a duplicate that the broker no longer remembers well
+            self._land(lane, batch, error=_unknown("Kafka did not say where the record is"))
+        else:
+            self._land(lane, batch, base_offset=future.result().offset)
+
+    def _on_timeout(self, lane: Lane, batch: Batch) -> None:
+        if batch.producer is None:
+            text = f"Kafka could not be reached for {self._timeout:g} s"
+            self._drop(lane, batch, UnreachableError(text))
+            return
+        log.warning("batch overdue", **self._fields(batch), timeout_s=self._timeout)
+        batch.settle(error=_unknown(f"Kafka did not acknowledge within {self._timeout:g} s"))
+        stuck = TimeoutError(f"no acknowledgement {STUCK_AFTER_S:g} s after the timeout")
+        loop = asyncio.get_running_loop()
+        batch.timer = loop.call_later(STUCK_AFTER_S, self._link.broke, batch.producer, stuck)
+
+    def _on_partitions(self, partitions: int) -> None:
+        for number in range(len(self._lanes), partitions):
+            self._lanes.append(Lane(number))
+        self._partition = partitioner(partitions, self._cached_keys)
+        self._work.set()
+
+    def _on_retired(self, producer: AIOKafkaProducer) -> None:
+        for lane in self._lanes:
+            if lane.flying is not None and lane.flying.producer is producer:
+                self._land(lane, lane.flying, error=_unknown("the connection to Kafka was lost"))
+
+    def _drop(self, lane: Lane, batch: Batch, error: DeliveryError) -> None:
+        """Settle a batch that was never sent."""
+        lane.waiting.remove(batch)
+        batch.settle(error=error)
+        self._release(batch)
+
+    def _land(
+        self, lane: Lane, batch: Batch, *, base_offset: int = -1, error: DeliveryError | None = None
+    ) -> None:
+        """Settle the batch under way and let the next one go."""
+        if lane.flying is not batch:
+            return  # given up when its producer was replaced
+        lane.flying = None
+        batch.settle(base_offset, error)
+        self._release(batch)
+        if lane.waiting:
+            self._work.set()
+
+    def _release(self, batch: Batch) -> None:
+        if batch.timer is not None:
+            batch.timer.cancel()
+        self.bytes_in_flight -= batch.bytes
+        while self._room:
+            waiter = self._room.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def _fields(self, batch: Batch) -> dict[str, object]:
+        return {"topic": self._topic, "partition": batch.partition, "records": batch.count}
+
+
+def _unknown(cause: str) -> NotAcknowledgedError:
+    return NotAcknowledgedError(
+        f"{cause}: the transaction may or may not be in Kafka; "
+        "it may be sent again with the same transaction_id"
+    )
