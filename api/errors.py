@@ -2,6 +2,7 @@
 
 FraudstreamError
 ├── AddressError              the address to listen on can't be had
+├── PositionError             text that is no stream position
 └── DeliveryError             a record is not known to be in Kafka
     ├── OverloadedError       too much is in flight: it was not sent
     ├── UnreachableError      Kafka can't be reached: it was not sent
@@ -34,3 +35,7 @@ class ShuttingDownError(DeliveryError):
 
 class NotAcknowledgedError(DeliveryError):
     """The record was sent and Kafka did not say that it has it: it may or may not be there."""
+
+
+class PositionError(FraudstreamError):
+    """Text that is no stream position; says in a few words what is wrong with it."""
