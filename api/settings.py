@@ -90,3 +90,53 @@ class ApiSettings(KafkaSettings):
         description="recent transactions that GET /transactions/{id} knows at least, per process; "
         "at most twice as many are held, about 1 kB each",
     )
+
+    # --- streams
+    stream_ring_events: int = Field(
+        50_000, ge=1, description="recent verdicts kept in memory for clients that resume"
+    )
+    stream_ring_bytes: int = Field(
+        32 << 20, ge=1, description="most bytes of recent verdicts kept in memory"
+    )
+    stream_tail_records: int = Field(
+        5_000, ge=0, description="verdicts read again per partition when the gateway starts"
+    )
+    stream_clients: int = Field(10_000, ge=1, description="most open streams in one process")
+    stream_clients_per_address: int = Field(
+        10_000, ge=1, description="most open streams of one client address in one process"
+    )
+    stream_filters: int = Field(
+        128, ge=1, description="most different filters in use at a time in one process"
+    )
+    stream_queue_bytes: int = Field(
+        2 << 20,
+        ge=1,
+        description="bytes a client may be behind the live stream before it is disconnected",
+    )
+    stream_stall_seconds: float = Field(
+        30, gt=0, description="time after which a client that takes nothing is disconnected"
+    )
+    stream_heartbeat_seconds: float = Field(
+        15, gt=0, description="time between the comments that keep a stream alive"
+    )
+    stream_retry_ms: int = Field(
+        2_000, ge=0, description="pause that clients are told to make before they reconnect"
+    )
+    stream_life_seconds: float = Field(
+        0, ge=0, description="time after which a stream is ended, to spread clients; 0: never"
+    )
+    stream_drain_seconds: float = Field(
+        1.5, gt=0, description="time that streams get to end in at shutdown before they are cut"
+    )
+    stream_replays: int = Field(
+        4, ge=1, description="clients that are served from Kafka's history at a time"
+    )
+    stream_replay_records_per_second: int = Field(
+        20_000, ge=1, description="records read from Kafka's history, all clients together"
+    )
+    stream_page_records: int = Field(
+        500, ge=1, description="records handled at a time when a client catches up"
+    )
+    stream_fetch_wait_ms: int = Field(
+        20, ge=1, le=500, description="longest wait of one fetch for new verdicts"
+    )

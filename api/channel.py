@@ -1,0 +1,95 @@
+"""One stream's live side: events encoded once, for all its clients."""
+
+from collections.abc import Sequence
+
+from api import sse
+from api.event import Event
+from api.filters import Filter
+from api.position import Cursor, Position
+from api.subscription import Subscription
+
+
+class Audience:
+    """The live clients that want the same: one filter, or none."""
+
+    __slots__ = ("_blocks", "_moved", "members", "only")
+
+    def __init__(self, only: Filter | None) -> None:
+        self.only = only
+        self.members: set[Subscription] = set()
+        self._blocks: list[bytes] = []
+        self._moved = False
+
+    def add(self, event: Event, block: bytes) -> None:
+        """Add an event's block to the next chunk if it is wanted here."""
+        if self.only is None or self.only.matches(event):
+            self._blocks.append(block)
+
+    def flush(self) -> None:
+        """Hand the chunk to the clients."""
+        self._moved = not self._blocks
+        if self._blocks:
+            self.say(b"".join(self._blocks))
+            self._blocks.clear()
+
+    def tell_progress(self, position: bytes) -> None:
+        """Hand out the position if nothing came through the filter since it moved."""
+        if self._moved:
+            self._moved = False
+            self.say(sse.progress(position))
+
+    def say(self, chunk: bytes) -> None:
+        """Hand a chunk to the clients; one that is behind too far drops out."""
+        for member in self.members:
+            member.offer(chunk)
+
+
+class Channel:
+    """A stream (fraud, legit or all): where it stands, and who listens."""
+
+    def __init__(self, topics: Sequence[int]) -> None:
+        self.cursor = Cursor(Position(dict.fromkeys(topics, ())))
+        self._topics = frozenset(topics)
+        self._audiences: dict[Filter | None, Audience] = {}
+
+    def join(self, member: Subscription, only: Filter | None) -> None:
+        """Let a client that stands where the channel stands have what comes."""
+        self._audiences.setdefault(only, Audience(only)).members.add(member)
+
+    def leave(self, member: Subscription, only: Filter | None) -> None:
+        """Forget a client, if it had joined."""
+        audience = self._audiences.get(only)
+        if audience is not None:
+            audience.members.discard(member)
+            if not audience.members:
+                del self._audiences[only]
+
+    def publish(self, events: Sequence[Event]) -> None:
+        """Encode events and hand them out, in one chunk for each audience."""
+        cursor = self.cursor
+        audiences = list(self._audiences.values())
+        any_came = False
+        for event in events:
+            if event.topic not in self._topics:
+                continue
+            any_came = True
+            cursor.move(event.topic, event.partition, event.offset + 1)
+            if audiences:
+                block = sse.verdict(cursor.id(), event.value)
+                for audience in audiences:
+                    audience.add(event, block)
+        if any_came:
+            for audience in audiences:
+                audience.flush()
+
+    def tell_progress(self) -> None:
+        """Let clients whose filter let nothing through know where the stream stands."""
+        for only, audience in self._audiences.items():
+            if only is not None:
+                audience.tell_progress(self.cursor.id())
+
+    def tell_gap(self, missing: object) -> None:
+        """Tell all clients that history is gone; the cursor has moved past it already."""
+        block = sse.gap(self.cursor.id(), missing)
+        for audience in self._audiences.values():
+            audience.say(block)

@@ -1,0 +1,43 @@
+"""One verdict as it was read from Kafka."""
+
+import structlog
+
+from wire.errors import MessageError
+from wire.messages import Verdict, decode_verdict
+
+log = structlog.get_logger(__name__)
+
+
+class Event:
+    """A verdict topic's record: its place, its timestamp, its bytes; decoded only if asked for."""
+
+    __slots__ = ("_decoded", "_verdict", "offset", "partition", "timestamp_ms", "topic", "value")
+
+    def __init__(
+        self, topic: int, partition: int, offset: int, timestamp_ms: int, value: bytes
+    ) -> None:
+        self.topic = topic
+        """FRAUD or LEGIT (api.position)."""
+        self.partition = partition
+        self.offset = offset
+        self.timestamp_ms = timestamp_ms
+        self.value = value
+        self._decoded = False
+        self._verdict: Verdict | None = None
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """The verdict, decoded once; None if another program wrote something else there."""
+        if not self._decoded:
+            self._decoded = True
+            try:
+                self._verdict = decode_verdict(self.value)
+            except MessageError as error:
+                log.warning(
+                    "record is no verdict",
+                    topic=self.topic,
+                    partition=self.partition,
+                    offset=self.offset,
+                    error=str(error),
+                )
+        return self._verdict

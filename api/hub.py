@@ -1,0 +1,251 @@
+"""The hub: what is read from Kafka once goes to every client of every stream.
+
+Events come from two feeds, one for each verdict topic. They are gathered for a moment, then
+sealed: put into the ring, encoded once for each stream, and handed to the clients as one chunk.
+A client joins a stream between two seals, when it has passed everything in the ring; so nothing
+falls between its history and what comes live.
+"""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import structlog
+
+from api import sse
+from api.channel import Channel
+from api.event import Event
+from api.feed import Feed
+from api.filters import Filter
+from api.position import FRAUD, LEGIT, STREAMS, Cursor
+from api.ring import Ring
+from api.settings import ApiSettings
+from api.subscription import Cause, Subscription
+
+__all__ = ["Event", "Hub"]
+log = structlog.get_logger(__name__)
+
+SWEEP_EVERY_S: Final = 0.5
+LONGEST_PAUSE_S: Final = 0.05
+"""Longest gathering between two seals under load."""
+PAUSE_SHARE: Final = 0.25
+"""Gathering time as a share of what handing out the last chunk took."""
+
+
+class Hub:
+    """One process's streams."""
+
+    def __init__(self, settings: ApiSettings) -> None:
+        self.settings = settings
+        self.ring = Ring(settings.stream_ring_events, settings.stream_ring_bytes)
+        self.taps: list[Callable[[Sequence[Event]], None]] = []
+        self.channels = {name: Channel(topics) for name, topics in STREAMS.items()}
+        self.feeds = {
+            FRAUD: Feed(settings, FRAUD, settings.fraud_topic, self),
+            LEGIT: Feed(settings, LEGIT, settings.legit_topic, self),
+        }
+        self.clients = Counter[str]()
+        """Open streams, by stream."""
+        self.ended = Counter[Cause]()
+        """Streams that have ended, by cause."""
+        self.draining = False
+        self.members: set[Subscription] = set()
+        self._pending: list[Event] = []
+        self._wake = asyncio.Event()
+        self._sealed: asyncio.Future[None] | None = None
+        self._ready = {topic: asyncio.Event() for topic in self.feeds}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def start(self) -> None:
+        """Start following, in the background; no broker need be up."""
+        self._loop = asyncio.get_running_loop()
+        work = [*(feed.run() for feed in self.feeds.values()), self._seal_as_it_comes()]
+        self._tasks = [asyncio.create_task(w) for w in (*work, self._sweep())]
+
+    async def stop(self) -> None:
+        """End all streams and stop following."""
+        self._drain()
+        for task in self._tasks:
+            task.cancel()
+        for result in await asyncio.gather(*self._tasks, return_exceptions=True):
+            if isinstance(result, Exception):
+                log.error("streams broke", error=repr(result))
+
+    def drain(self) -> None:
+        """End all streams within the drain time; may be called from a signal handler."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._drain)
+
+    @property
+    def following(self) -> bool:
+        """True while both topics are read and were answered for a moment ago."""
+        return all(feed.following for feed in self.feeds.values())
+
+    def lag(self) -> dict[str, int]:
+        """Count the offsets not read yet, by topic name."""
+        return {feed.name: feed.lag() for feed in self.feeds.values()}
+
+    def status(self) -> dict[str, Any]:
+        """Describe each stream for people: who listens, and how far behind Kafka it is."""
+        return {
+            name: {
+                "following": all(self.feeds[topic].following for topic in topics),
+                "clients": self.clients[name],
+                "lag": sum(self.feeds[topic].lag() for topic in topics),
+                "partitions": sum(len(self.feeds[topic].next) for topic in topics),
+            }
+            for name, topics in STREAMS.items()
+        }
+
+    # --- what subscribers need
+
+    async def ready(self, topics: Sequence[int]) -> None:
+        """Wait until it is known where the topics stand."""
+        for topic in topics:
+            await self._ready[topic].wait()
+
+    async def sealed(self) -> None:
+        """Wait until the next events are in the ring."""
+        if self._sealed is None:
+            self._sealed = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._sealed)
+
+    def enter(self, member: Subscription, stream: str) -> None:
+        """Count a client in: from now on it gets heartbeats."""
+        now = asyncio.get_running_loop().time()
+        member.next_heartbeat = now + self.settings.stream_heartbeat_seconds
+        if self.settings.stream_life_seconds:
+            # Up to a fifth shorter, so that clients that came together don't go together.
+            member.ends_at = now + self.settings.stream_life_seconds * random.uniform(0.8, 1)  # noqa: S311
+        self.members.add(member)
+        self.clients[stream] += 1
+
+    def leave(self, member: Subscription, stream: str, only: Filter | None) -> None:
+        """Count a client out."""
+        self.members.discard(member)
+        self.clients[stream] -= 1
+        self.channels[stream].leave(member, only)
+        self.ended[member.cause or Cause.CLIENT] += 1
+
+    def joins(self, stream: str, cursor: Cursor) -> bool:
+        """Tell whether a client that has passed the whole ring stands where the stream stands."""
+        live = self.channels[stream].cursor
+        return all(
+            cursor.next(topic, partition) <= offset
+            for topic in live.topics
+            for partition, offset in enumerate(live.vector(topic))
+        )
+
+    # --- what the feeds tell (api.feed.Reader)
+
+    def begin(self, topic: int, partition: int, offset: int) -> None:
+        """Take note of a partition and the offset from which on it is read."""
+        self.ring.begin(topic, partition, offset)
+        for channel in self.channels.values():
+            if topic in channel.cursor.topics:
+                channel.cursor.move(topic, partition, offset)
+
+    def read(self, topic: int, events: Sequence[Event]) -> None:
+        """Take in what a feed has read."""
+        if events:
+            for tap in self.taps:
+                tap(events)
+            self._pending.extend(events)
+            self._wake.set()
+        elif not self._ready[topic].is_set():
+            self._wake.set()
+
+    def lost(self, topic: int, partition: int, expected: int, offset: int) -> None:
+        """Tell everyone that a partition's records are gone."""
+        self._seal()
+        self.ring.clear()
+        self.begin(topic, partition, offset)
+        missing = [missing_records(self.feeds[topic].name, partition, expected, offset)]
+        for channel in self.channels.values():
+            if topic in channel.cursor.topics:
+                channel.tell_gap(missing)
+
+    # --- the clock
+
+    async def _seal_as_it_comes(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            began = loop.time()
+            self._seal()
+            # The clients' tasks were woken: they run before the loop comes back here, so this
+            # measures what the chunk cost. Under load some more is gathered for the next.
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            took = loop.time() - began
+            await asyncio.sleep(min(took * PAUSE_SHARE, LONGEST_PAUSE_S))
+
+    def _seal(self) -> None:
+        events, self._pending = self._pending, []
+        self.ring.extend(events)
+        for channel in self.channels.values():
+            channel.publish(events)
+        self._pass_control_records()
+        for topic, feed in self.feeds.items():
+            if feed.caught_up:
+                self._ready[topic].set()
+        if self._sealed is not None:
+            self._sealed.set_result(None)
+            self._sealed = None
+
+    def _pass_control_records(self) -> None:
+        """Move past what was read and is no event: nothing is pending, so all of it was."""
+        for channel in self.channels.values():
+            for topic in channel.cursor.topics:
+                for partition, offset in enumerate(self.feeds[topic].next):
+                    if channel.cursor.next(topic, partition) != offset:
+                        channel.cursor.move(topic, partition, offset)
+
+    async def _sweep(self) -> None:
+        """Send heartbeats, and end the streams that have lived long enough."""
+        loop = asyncio.get_running_loop()
+        every = self.settings.stream_heartbeat_seconds
+        while True:
+            await asyncio.sleep(SWEEP_EVERY_S)
+            now = loop.time()
+            for channel in self.channels.values():
+                channel.tell_progress()
+            for member in list(self.members):
+                if now >= member.next_heartbeat:
+                    member.next_heartbeat = now + every
+                    member.offer(sse.HEARTBEAT)
+                if now >= member.ends_at:
+                    member.close(Cause.LIFE)
+
+    def _drain(self) -> None:
+        if self.draining:
+            return
+        self.draining = True
+        members = list(self.members)
+        log.info("streams end", clients=len(members))
+        for member in members:
+            member.close(Cause.DRAIN)
+        assert self._loop is not None  # noqa: S101 - drained only after start
+        self._loop.call_later(self.settings.stream_drain_seconds, _cut_all, members)
+
+
+def _cut_all(members: Sequence[Subscription]) -> None:
+    for member in members:
+        member.cut(Cause.DRAIN)
+
+
+def missing_records(topic: str, partition: int, expected: int, offset: int) -> dict[str, Any]:
+    """Describe a gap: the client wanted a partition from one offset on, and gets it from another.
+
+    `offset` is smaller than `expected` where a topic was made anew or lost its end.
+    """
+    return {
+        "topic": topic,
+        "partition": partition,
+        "expected_offset": expected,
+        "next_offset": offset,
+    }

@@ -1,0 +1,67 @@
+"""The most recent events of both verdict topics, in the order in which this process read them."""
+
+from collections.abc import Sequence
+
+from api.event import Event
+from api.position import Cursor
+
+# What an event costs beside its bytes: the object, its slots and a place in the ring.
+EVENT_OVERHEAD_BYTES = 160
+
+
+class Ring:
+    """Bounded by number and by bytes; knows from which offset on each partition is whole."""
+
+    def __init__(self, capacity: int, max_bytes: int) -> None:
+        self._slots: list[Event | None] = [None] * capacity
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._floors: dict[tuple[int, int], int] = {}
+        self.first = 0
+        """Number of the oldest event held; numbers go up by one and are never used again."""
+        self.end = 0
+        """Number that the next event gets."""
+
+    def begin(self, topic: int, partition: int, offset: int) -> None:
+        """Note that all of a partition's records from this offset on will come."""
+        self._floors[topic, partition] = offset
+
+    def extend(self, events: Sequence[Event]) -> None:
+        """Add events, letting the oldest go."""
+        capacity = len(self._slots)
+        for event in events:
+            if self.end - self.first == capacity:
+                self._let_go()
+            self._slots[self.end % capacity] = event
+            self.end += 1
+            self._bytes += len(event.value) + EVENT_OVERHEAD_BYTES
+            while self._bytes > self._max_bytes:
+                self._let_go()
+
+    def clear(self) -> None:
+        """Let everything go."""
+        while self.first < self.end:
+            self._let_go()
+
+    def reaches(self, cursor: Cursor) -> bool:
+        """Tell whether every record from the cursor on has come through here and is still held."""
+        return all(
+            cursor.next(topic, partition) >= floor
+            for (topic, partition), floor in self._floors.items()
+            if topic in cursor.topics
+        )
+
+    def page(self, number: int, size: int) -> list[Event]:
+        """Give up to `size` events from a number on; the number must not be before `first`."""
+        capacity = len(self._slots)
+        end = min(number + size, self.end)
+        return [event for n in range(number, end) if (event := self._slots[n % capacity])]
+
+    def _let_go(self) -> None:
+        index = self.first % len(self._slots)
+        event = self._slots[index]
+        self._slots[index] = None
+        self.first += 1
+        if event is not None:
+            self._bytes -= len(event.value) + EVENT_OVERHEAD_BYTES
+            self._floors[event.topic, event.partition] = event.offset + 1
