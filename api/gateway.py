@@ -1,0 +1,41 @@
+"""The gateway's parts, made once per process and started and stopped together."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+from api.hub import Hub
+from api.ingest import Ingest
+from api.settings import ApiSettings
+
+
+class Gateway:
+    """One process's hub (streams out) and ingest (transactions in)."""
+
+    def __init__(self, settings: ApiSettings) -> None:
+        self.settings = settings
+        self.started_at = datetime.now(UTC)
+        self.hub = Hub(settings)
+        self.ingest = Ingest(settings)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Run both parts; neither needs a broker to be up yet."""
+        await self.hub.start()
+        try:
+            await self.ingest.start()
+            try:
+                yield
+            finally:
+                await self.ingest.stop()
+        finally:
+            await self.hub.stop()
+
+    def drain(self) -> None:
+        """End open streams: called at the shutdown signal, as uvicorn waits for connections."""
+        self.hub.drain()
+
+    @property
+    def ready(self) -> bool:
+        """True while transactions can be taken and both streams follow their topics."""
+        return self.ingest.ready and self.hub.following

@@ -1,0 +1,45 @@
+"""Health: is the loop alive, can the gateway do its work, and what it is following."""
+
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.responses import JSONResponse
+
+from api.gateway import Gateway
+
+NO_STORE = {"Cache-Control": "no-store"}
+
+
+def routes(gateway: Gateway) -> APIRouter:
+    """Make `/healthz`, `/readyz` and `/status.json`."""
+    router = APIRouter(tags=["health"])
+
+    @router.get("/healthz", summary="Is the event loop alive?", response_description="It is.")
+    async def healthz() -> dict[str, str]:
+        return {"status": "alive"}
+
+    @router.get(
+        "/readyz",
+        summary="Can transactions be taken, and do the streams follow?",
+        response_description="Both.",
+        responses={503: {"description": "Not now: Kafka is away, or the streams lag behind it."}},
+    )
+    async def readyz() -> JSONResponse:
+        parts = {"ingest": gateway.ingest.ready, "streams": gateway.hub.following}
+        ready = all(parts.values())
+        body = {"status": "ready" if ready else "not ready", **parts}
+        return JSONResponse(body, 200 if ready else 503, NO_STORE)
+
+    @router.get("/status.json", summary="What the dashboard shows", include_in_schema=False)
+    async def status() -> JSONResponse:
+        body: dict[str, Any] = {
+            "ready": gateway.ready,
+            "kafka_connected": gateway.ingest.ready,
+            "streams": gateway.hub.status(),
+            "started_at": gateway.started_at.isoformat(),
+            "version": version("fraudstream"),
+        }
+        return JSONResponse(body, headers=NO_STORE)
+
+    return router

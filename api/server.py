@@ -1,0 +1,70 @@
+"""The server process: uvicorn on one listening socket, ended in order by a signal."""
+
+import signal
+import socket
+from types import FrameType
+
+import structlog
+import uvicorn
+
+from api import app, listener
+from api.gateway import Gateway
+from api.settings import ApiSettings
+from wire import logs
+
+log = structlog.get_logger(__name__)
+
+
+class Server(uvicorn.Server):
+    """uvicorn, but open streams are told to end as soon as the signal comes.
+
+    uvicorn runs the lifespan's end only after all connections have closed: too late for streams
+    that never close by themselves.
+    """
+
+    def __init__(self, config: uvicorn.Config, gateway: Gateway) -> None:
+        super().__init__(config)
+        self._gateway = gateway
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Note the signal, and have the streams end."""
+        self._gateway.drain()
+        super().handle_exit(sig, frame)
+
+
+def serve(settings: ApiSettings) -> int:
+    """Serve until SIGINT or SIGTERM; give the exit code.
+
+    Raises:
+        AddressError: the address to listen on can't be had.
+    """
+    logs.configure(settings, "api")
+    sock = (
+        socket.socket(fileno=settings.api_fd)
+        if settings.api_fd is not None
+        else listener.bind(settings.api_host, settings.api_port)
+    )
+    application = app.create(settings)
+    config = uvicorn.Config(
+        application,
+        loop=settings.api_event_loop,
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=settings.api_shutdown_grace_seconds,
+    )
+    host, port = sock.getsockname()[:2]
+    log.info("listening", host=host, port=port)
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, _end)
+    Server(config, application.state.gateway).run(sockets=[sock])
+    return 0
+
+
+def _end(_signum: int, _frame: FrameType | None) -> None:
+    """Leave with code 0; uvicorn raises its signal once more when it has shut down."""
+    raise SystemExit(0)
