@@ -9,6 +9,7 @@ import uvicorn
 
 from api import app, listener
 from api.gateway import Gateway
+from api.protocol import Protocol
 from api.settings import ApiSettings
 from wire import logs
 
@@ -48,7 +49,7 @@ def serve(settings: ApiSettings) -> int:
     config = uvicorn.Config(
         application,
         loop=settings.api_event_loop,
-        http="httptools",
+        http=Protocol,
         ws="none",
         lifespan="on",
         log_config=None,
