@@ -1,0 +1,45 @@
+/** Lines for a shell, each with a button that copies it. */
+
+import { announce } from "./announce.js";
+import { element } from "./dom.js";
+
+const SHOWN_MS = 1600;
+
+/**
+ * @param {() => string} text what to copy, asked for when the button is pressed
+ * @param {string} label what it is, for screen readers
+ * @param {HTMLElement} [source] selected where the clipboard is out of reach (plain HTTP)
+ */
+export function copyButton(text, label, source) {
+  const button = element("button", { class: "button", type: "button", "aria-label": `Copy ${label}` }, "Copy");
+  button.addEventListener("click", async () => {
+    const copied = await copy(text());
+    if (!copied && source) getSelection()?.selectAllChildren(source);
+    button.textContent = copied ? "Copied" : "Press Ctrl+C";
+    announce(copied ? "Copied" : "Selected, press Control C to copy");
+    setTimeout(() => (button.textContent = "Copy"), SHOWN_MS);
+  });
+  return button;
+}
+
+/** @param {string} text */
+async function copy(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    return false; // no clipboard without HTTPS, or not permitted: the caller says so
+  }
+}
+
+/**
+ * @param {string} what
+ * @param {string} line
+ */
+export function shellLine(what, line) {
+  const code = element("code", { tabindex: 0, "aria-label": what }, line);
+  return element("li", {}, element("span", { class: "what" }, what), code, copyButton(() => line, what, code));
+}
+
+/** Quote for a POSIX shell. @param {string} text */
+export const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;

@@ -1,0 +1,53 @@
+/**
+ * How the gateway is, asked every few seconds while someone looks.
+ *
+ * @typedef {{partitions?: unknown, lag?: unknown, clients?: number}} StreamStatus
+ * @typedef {object} Health
+ * @property {boolean} reachable
+ * @property {boolean} ready
+ * @property {boolean} [kafka_connected]
+ * @property {Record<string, StreamStatus>} [streams]
+ * @property {string} [started_at]
+ * @property {string} [version]
+ */
+
+import { observe } from "./clock.js";
+import { now } from "./seconds.js";
+
+const EVERY_MS = 2300; // not a multiple of a second: see clock.js
+const TIMEOUT_MS = 5000;
+
+/** @param {(health: Health) => void} onHealth */
+export function watchHealth(onHealth) {
+  let running = false;
+  let address = "/status.json";
+  const ask = async () => {
+    if (running || document.hidden) return;
+    running = true;
+    const asked = now();
+    try {
+      const answer = await fetch(address, { cache: "no-store", signal: AbortSignal.timeout(TIMEOUT_MS) });
+      observe(answer.headers.get("date"), asked);
+      if (answer.status === 404) address = "/readyz"; // a gateway that has no status to give
+      else onHealth({ ready: answer.ok, ...(await answer.json()), reachable: true });
+    } catch {
+      onHealth({ reachable: false, ready: false });
+    }
+    running = false;
+  };
+  setInterval(ask, EVERY_MS);
+  document.addEventListener("visibilitychange", ask);
+  ask();
+}
+
+/**
+ * Add up a lag that may come as one number or by partition.
+ * @param {unknown} lag
+ * @returns {number | undefined}
+ */
+export function totalOf(lag) {
+  if (typeof lag === "number") return lag;
+  if (lag === null || typeof lag !== "object") return undefined;
+  const parts = Object.values(lag).filter((part) => typeof part === "number");
+  return parts.length ? parts.reduce((sum, part) => sum + part, 0) : undefined;
+}

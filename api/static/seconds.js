@@ -1,0 +1,91 @@
+/** Sums per second over a sliding window, for rates and charts. Memory is fixed. */
+
+/** The wall clock, but never going back. */
+export const now = () => performance.timeOrigin + performance.now();
+
+export class Seconds {
+  /**
+   * @param {number} length seconds kept
+   * @param {number} width numbers kept for each second
+   */
+  constructor(length, width) {
+    this.length = length;
+    this.width = width;
+    this.sums = new Float64Array(length * width);
+    this.second = Math.floor(now() / 1000);
+    this.first = this.second;
+  }
+
+  clear() {
+    this.sums.fill(0);
+    this.second = Math.floor(now() / 1000);
+    this.first = this.second;
+  }
+
+  /**
+   * Add to one of this second's sums.
+   * @param {number} index 0 ≤ index < width
+   * @param {number} [amount]
+   */
+  add(index, amount = 1) {
+    this.advance();
+    this.sums[(this.second % this.length) * this.width + index] += amount;
+  }
+
+  /** Move on to the present, emptying the seconds that have come into the window. */
+  advance() {
+    const second = Math.floor(now() / 1000);
+    const steps = Math.min(second - this.second, this.length);
+    for (let step = 0; step < steps; step += 1) {
+      const slot = (second - step) % this.length;
+      this.sums.fill(0, slot * this.width, (slot + 1) * this.width);
+    }
+    this.second = Math.max(this.second, second);
+  }
+
+  /**
+   * Give a sum by its age in seconds: 0 is the second that is still running.
+   * @param {number} age
+   * @param {number} index
+   */
+  at(age, index) {
+    const slot = (((this.second - age) % this.length) + this.length) % this.length;
+    return this.sums[slot * this.width + index];
+  }
+
+  /** How many whole seconds there are since the start, at most the window's. */
+  get whole() {
+    return Math.min(this.second - this.first, this.length - 1);
+  }
+
+  /**
+   * Sum up the last whole seconds.
+   * @param {number} index
+   * @param {number} seconds
+   */
+  total(index, seconds) {
+    let total = 0;
+    for (let age = Math.min(seconds, this.whole); age >= 1; age -= 1) total += this.at(age, index);
+    return total;
+  }
+
+  /**
+   * Average over the last whole seconds, or over those there are.
+   * @param {number} index
+   * @param {number} seconds
+   */
+  rate(index, seconds) {
+    const over = Math.min(seconds, this.whole);
+    return over ? this.total(index, over) / over : 0;
+  }
+
+  /**
+   * Give one sum's whole seconds, oldest first; NaN for those before the start.
+   * @param {number} index
+   */
+  series(index) {
+    const values = new Array(this.length - 1).fill(NaN);
+    for (let age = this.whole; age >= 1; age -= 1) values[this.length - 1 - age] = this.at(age, index);
+    return values;
+  }
+}
