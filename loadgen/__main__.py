@@ -1,0 +1,20 @@
+"""`python -m loadgen`: drive transactions, measure, verify."""
+
+from loadgen.settings import LoadgenSettings
+from wire.options import main
+
+
+def loadgen(settings: LoadgenSettings) -> int:
+    """Drive transactions at a set rate, whatever the server does; measure and verify.
+
+    Exit codes: 0 it ran and all that was asked of it held, also when stopped early by Ctrl-C;
+    1 a threshold or the verification failed; 2 bad settings, or nothing to talk to; 130 stopped
+    at once by a second Ctrl-C.
+    """
+    from loadgen.service import run  # noqa: PLC0415 - `--help` need not load the clients
+
+    return run(settings)
+
+
+if __name__ == "__main__":
+    main(LoadgenSettings, loadgen)

@@ -1,0 +1,152 @@
+"""The load generator's settings: every option, bound and default.
+
+A run's exit code: 0 it ran and all that was asked of it held (also when it was stopped early by
+SIGINT or SIGTERM: the summary is of what ran), 1 a threshold or the verification failed, 2 bad
+settings or nothing to talk to, 130 stopped at once by a second signal.
+"""
+
+import math
+import secrets
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    HttpUrl,
+    StringConstraints,
+    model_validator,
+)
+from pydantic_settings import NoDecode
+
+from loadgen import schedule, thresholds
+from loadgen.thresholds import Threshold
+from wire.options import Option
+from wire.settings import KafkaSettings
+
+MAX_RATE: Final = 1_000_000
+
+
+def _parsed(given: Any) -> Any:
+    """Read thresholds given as text: one string (separated by spaces) or several."""
+    texts = given.split() if isinstance(given, str) else given
+    return tuple(thresholds.parse(text) if isinstance(text, str) else text for text in texts)
+
+
+class LoadgenSettings(KafkaSettings):
+    """What to drive, how hard, for how long, and what must hold."""
+
+    loadgen_target: Annotated[Literal["http", "kafka"], Option("--target")] = Field(
+        "http",
+        description="the gateway by HTTP, or the transactions topic directly",
+    )
+    loadgen_url: Annotated[
+        str, AfterValidator(lambda url: str(HttpUrl(url)).rstrip("/")), Option("--url")
+    ] = Field(
+        "http://127.0.0.1:8000",
+        description="the gateway's address",
+    )
+    transactions_per_second: Annotated[float, Option("--tps")] = Field(
+        1000.0,
+        gt=0,
+        le=MAX_RATE,
+        description="transactions due a second, whatever the server does",
+    )
+    loadgen_duration: Annotated[float, Option("--duration")] = Field(
+        60.0,
+        ge=0,
+        description="seconds to send; 0: until stopped",
+    )
+    loadgen_arrivals: Annotated[str, AfterValidator(schedule.check), Option("--arrivals")] = Field(
+        "constant",
+        description="constant, poisson, ramp[:FROM-TO], steps[:R1,R2,...] or spike[:PEAK], rates "
+        "a second; SHAPE+poisson spaces any shape at random",
+    )
+    loadgen_connections: Annotated[int, Option("--connections")] = Field(
+        64,
+        ge=1,
+        le=4096,
+        description="most requests in flight at once, per process",
+    )
+    loadgen_batch: Annotated[int, Option("--batch")] = Field(
+        1,
+        ge=1,
+        le=10_000,
+        description="transactions a request; more than 1 go as NDJSON",
+    )
+    loadgen_processes: Annotated[int, Option("--processes")] = Field(
+        1,
+        ge=1,
+        le=64,
+        description="processes that share the rate, where one can't hold it",
+    )
+    loadgen_retry: Annotated[bool, Option("--retry")] = Field(
+        False,
+        description="send again, with the same id, what was refused for now (429, 503) or got no "
+        "answer; retries are counted",
+    )
+    loadgen_timeout: Annotated[float, Option("--timeout")] = Field(
+        10.0,
+        gt=0,
+        le=300,
+        description="seconds to wait for an answer",
+    )
+    loadgen_wait: Annotated[float, Option("--wait")] = Field(
+        60.0,
+        ge=0,
+        description="seconds to wait for the server to be there before the clock starts",
+    )
+    loadgen_late_after: Annotated[float, Option("--late-after")] = Field(
+        0.05,
+        gt=0,
+        description="a send this many seconds after its due time counts as late",
+    )
+    loadgen_drop_after: Annotated[float, Option("--drop-after")] = Field(
+        10.0,
+        gt=0,
+        description="a send that could not begin so many seconds after its due time, all "
+        "connections being busy, is dropped and counted",
+    )
+    loadgen_grace: Annotated[float, Option("--grace")] = Field(
+        5.0,
+        ge=0,
+        description="seconds that requests in flight get to be answered once sending has ended",
+    )
+    loadgen_seed: Annotated[int, Option("--seed")] = Field(
+        1,
+        ge=0,
+        description="the same seed gives the same accounts, payments and random arrivals",
+    )
+    loadgen_accounts: Annotated[int, Option("--accounts")] = Field(
+        10_000,
+        ge=10,
+        le=1_000_000,
+        description="accounts in the simulated world",
+    )
+    loadgen_run_id: Annotated[
+        str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,32}$"), Option("--run-id")
+    ] = Field(
+        default_factory=lambda: f"lg-{secrets.token_hex(4)}",
+        description="begins each transaction_id; default: random, so that no run repeats another's",
+    )
+    loadgen_threshold: Annotated[
+        tuple[Threshold, ...], NoDecode, BeforeValidator(_parsed), Option("--threshold")
+    ] = Field(
+        (),
+        description="what must hold, else exit code 1: 'p99<50ms', 'errors<0.1%', 'lost==0'; "
+        "may be given several times (in the variable: separated by spaces)",
+    )
+    loadgen_json: Annotated[bool, Option("--json")] = Field(
+        False,
+        description="print the summary as one JSON object and nothing else on standard output",
+    )
+
+    @property
+    def seconds(self) -> float:
+        """How long to send; infinite if until stopped."""
+        return self.loadgen_duration or math.inf
+
+    @model_validator(mode="after")
+    def _shape_has_an_end(self) -> Self:
+        schedule.shape(self.loadgen_arrivals, self.transactions_per_second, self.seconds)
+        return self
