@@ -38,7 +38,7 @@ def create(settings: ApiSettings) -> FastAPI:
     )
     app.state.gateway = gateway
     problems.install(app)
-    app.router.routes.extend(gateway.ingest.routes())
+    app.include_router(gateway.ingest.routes())
     app.include_router(streams.routes(gateway.hub, settings))
     app.include_router(health.routes(gateway))
     app.include_router(pages.routes())

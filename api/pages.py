@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 from string import Template
-from typing import Final, Literal, get_args
+from typing import Final
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -19,7 +19,7 @@ from starlette.responses import Response
 
 from api.problems import NOT_FOUND, Problem
 
-StreamName = Literal["all", "fraud", "legit"]
+STREAM_NAMES: Final = ("all", "fraud", "legit")
 
 DIGEST_LENGTH: Final = 12
 MEDIA_TYPES: Final[Mapping[str, str]] = {
@@ -53,6 +53,7 @@ SECURITY_HEADERS: Final[Mapping[str, str]] = {
     "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
 }
+
 
 class Asset:
     """Bytes that do not change while the process lives, with their ETag and gzip form."""
@@ -92,7 +93,7 @@ async def dashboard(request: Request) -> Response:
     return _page("dashboard").respond(request, cache_control=REVALIDATE, vary="Accept-Encoding")
 
 
-def stream_page(request: Request, name: StreamName) -> Response:
+def stream_page(request: Request, name: str) -> Response:
     """Serve the live page of one stream; the raw stream is at the same address."""
     page = _page("stream", name)
     return page.respond(request, cache_control=REVALIDATE, vary="Accept, Accept-Encoding")
@@ -138,7 +139,7 @@ def _digest() -> str:
 
 
 @cache
-def _page(template: str, name: StreamName | Literal[""] = "") -> Asset:
+def _page(template: str, name: str = "") -> Asset:
     values = {
         "static": f"/static/{_digest()}",
         "modules": _preloads(),
@@ -146,7 +147,7 @@ def _page(template: str, name: StreamName | Literal[""] = "") -> Asset:
         "title": name.capitalize(),
         **{
             f"current_{page}": 'aria-current="page"' if page == name else ""
-            for page in ("", *get_args(StreamName))
+            for page in ("", *STREAM_NAMES)
         },
     }
     header = Template(_files()["header.html"].decode()).substitute(values)
