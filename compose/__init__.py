@@ -1,0 +1,1 @@
+"""How the parts are put together: the command, the embedded Kafka, the local stack, containers."""

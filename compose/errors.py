@@ -1,8 +1,11 @@
 """What can go wrong when the parts are put together.
 
 FraudstreamError
-├── JarsError    Kafka's jars can't be had, or are not the ones that were locked
-└── BrokerError  the embedded Kafka can't be set up as asked
+├── JarsError        Kafka's jars can't be had, or are not the ones that were locked
+├── BrokerError      the embedded Kafka can't be set up as asked
+├── DataDirError     the data directory is in use, or can't be used
+├── StartError       the stack did not come up
+└── PartFailedError  a part kept dying; the stack was ended
 """
 
 from wire.errors import FraudstreamError
@@ -14,3 +17,15 @@ class JarsError(FraudstreamError):
 
 class BrokerError(FraudstreamError):
     """The embedded Kafka can't be set up as asked; names the port, directory or setting."""
+
+
+class DataDirError(FraudstreamError):
+    """The data directory is in use by another `up`, or can't be written."""
+
+
+class StartError(FraudstreamError):
+    """The stack did not come up within its time; names the step."""
+
+
+class PartFailedError(FraudstreamError):
+    """A part died again and again; names it and its log file."""

@@ -1,0 +1,170 @@
+"""The supervisor: parts are restarted, given up, stopped in time, and never outlive it."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from compose.child import Part
+from compose.datadir import locked
+from compose.errors import DataDirError, PartFailedError
+from compose.supervisor import DEATHS_IN_A_ROW, Supervisor
+
+DEADLINE_S = 20.0
+SLEEP = "import time; print('up', flush=True); time.sleep(99)"
+STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {SLEEP}"
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for a condition, with a deadline."""
+    async with asyncio.timeout(DEADLINE_S):
+        while not condition():  # noqa: ASYNC110 - what is waited for is in another process
+            await asyncio.sleep(0.02)
+
+
+def part(log: Path, code: str, *arguments: str, **options: Any) -> Part:
+    """Make a part that runs a line of Python."""
+    return Part(log.stem, (sys.executable, "-c", code, *arguments), log, **options)
+
+
+def processes(word: str) -> list[psutil.Process]:
+    """Find live processes by a word of their command line."""
+    return [
+        process
+        for process in psutil.process_iter(["cmdline", "status"])
+        if word in (process.info["cmdline"] or [])
+        and process.info["status"] != psutil.STATUS_ZOMBIE
+    ]
+
+
+async def test_a_killed_part_comes_back(tmp_path: Path) -> None:
+    """After SIGKILL a new process runs the same part, and its output goes on in the same log."""
+    log = tmp_path / "part.log"
+    supervisor = Supervisor()
+    code = "import os, time; print(os.getpid(), flush=True); time.sleep(99)"
+    supervisor.start(part(log, code))
+    await until(lambda: log.exists() and log.read_text().count("\n") == 1)
+    os.kill(int(log.read_text()), signal.SIGKILL)
+    await until(lambda: log.read_text().count("\n") == 2)
+    await supervisor.stop()
+    assert [psutil.pid_exists(int(pid)) for pid in log.read_text().split()] == [False, False]
+
+
+async def test_a_part_that_keeps_dying_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end is clear: which part, its exit code and its log."""
+    monkeypatch.setattr("compose.supervisor.LONGEST_PAUSE_S", 0.01)
+    log = tmp_path / "part.log"
+    supervisor = Supervisor()
+    supervisor.start(part(log, "import sys; print('tried', flush=True); sys.exit(3)"))
+    async with asyncio.timeout(DEADLINE_S):
+        with pytest.raises(PartFailedError, match=r"part died .* \(last exit code 3\).*part\.log"):
+            await supervisor.failure()
+    await supervisor.stop()
+    assert log.read_text() == "tried\n" * DEATHS_IN_A_ROW
+
+
+async def test_a_part_that_will_not_stop_is_killed(tmp_path: Path) -> None:
+    """SIGTERM ignored ends in SIGKILL after the part's own time."""
+    lines: list[str] = []
+    supervisor = Supervisor()
+    log = tmp_path / "part.log"
+    supervisor.start(part(log, STUBBORN, "stubborn", stop_seconds=0.2, on_line=lines.append))
+    await until(lambda: lines == ["up"])
+    await supervisor.stop()
+    assert processes("stubborn") == []
+
+
+async def test_parts_are_stopped_by_the_beginning_of_their_names(tmp_path: Path) -> None:
+    """Ordered stop: one group of parts ends while another goes on."""
+    names = ("sort-a-1", "sort-a-2", "sort-b-1")
+    supervisor = Supervisor()
+    for name in names:
+        supervisor.start(part(tmp_path / f"{name}.log", SLEEP, name))
+    await until(lambda: all(processes(name) for name in names))
+    await supervisor.stop("sort-a")
+    assert [len(processes(name)) for name in names] == [0, 0, 1]
+    await supervisor.stop()
+    assert processes("sort-b-1") == []
+
+
+async def test_no_part_outlives_a_killed_supervisor(tmp_path: Path) -> None:
+    """SIGKILL of the supervisor takes its parts with it, even one that ignores SIGTERM."""
+    log = tmp_path / "part.log"
+    script = f"""
+import asyncio, pathlib, sys
+from compose.child import Part
+from compose.supervisor import Supervisor
+
+async def main():
+    argv = (sys.executable, "-c", {STUBBORN!r}, "orphan")
+    supervisor = Supervisor()
+    supervisor.start(Part("part", argv, pathlib.Path({str(log)!r})))
+    await asyncio.sleep(99)
+
+asyncio.run(main())
+"""
+    supervisor = await asyncio.create_subprocess_exec(sys.executable, "-c", script)
+    await until(lambda: log.exists() and log.read_text() == "up\n")
+    assert len(processes("orphan")) == 1
+    supervisor.kill()
+    await supervisor.wait()
+    await until(lambda: processes("orphan") == [])
+
+
+async def test_a_log_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A part that talks without end fills no disk: its log is rotated, one older file is kept."""
+    monkeypatch.setattr("compose.child.LOG_BYTES", 10_000)
+    lines: list[str] = []
+    code = f"for _ in range(1000): print('x' * 99)\n{SLEEP}"
+    supervisor = Supervisor()
+    supervisor.start(part(tmp_path / "part.log", code, on_line=lines.append))
+    await until(lambda: lines and lines[-1] == "up")
+    await supervisor.stop()
+    files = sorted(tmp_path.iterdir())
+    assert [file.name for file in files] == ["part.log", "part.log.1"]
+    assert max(file.stat().st_size for file in files) <= 10_000
+
+
+async def test_a_line_without_end_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Output without newlines is kept in pieces; the part is not held up."""
+    monkeypatch.setattr("compose.child.LINE_BYTES", 1000)
+    lines: list[str] = []
+    supervisor = Supervisor()
+    code = f"print('x' * 500_000)\n{SLEEP}"
+    supervisor.start(part(tmp_path / "part.log", code, on_line=lines.append))
+    await until(lambda: lines and lines[-1] == "up")
+    await supervisor.stop()
+    assert "".join(lines) == "x" * 500_000 + "up"
+
+
+def test_a_data_directory_has_one_user(tmp_path: Path) -> None:
+    """The second `up` on the same data is told who has it; afterwards it is free again."""
+    refused = pytest.raises(DataDirError, match=rf"process {os.getpid()}\) uses")
+    with locked(tmp_path / "data"), refused, locked(tmp_path / "data"):
+        pass
+    with locked(tmp_path / "data") as data:
+        assert data.root == tmp_path / "data"
+
+
+def test_fresh_removes_only_what_runs_left(tmp_path: Path) -> None:
+    """A file of the user's in the data directory stays."""
+    for name in ("kafka", "logs", "mine"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").touch()
+    with locked(tmp_path, fresh=True):
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "up.lock"]
+
+
+def test_an_unusable_data_directory_is_one_clear_error(tmp_path: Path) -> None:
+    """A file in the directory's place is named."""
+    (tmp_path / "file").touch()
+    with pytest.raises(DataDirError, match="file"), locked(tmp_path / "file"):
+        pass
