@@ -1,0 +1,52 @@
+"""What `up` tells its user: steps and warnings on standard error, the ready line on output."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from compose.jars import Report
+
+
+class Screen:
+    """The terminal, or the pipes in its place."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True, highlight=False)
+
+    def step(self, text: str) -> None:
+        """Say what is being done."""
+        self._console.print(f"[dim]·[/dim] {text}")
+
+    def ready(self, url: str, logs: Path) -> None:
+        """Print the one line that programs wait for, and where to look next."""
+        sys.stdout.write(f"ready {url}\n")
+        sys.stdout.flush()
+        self._console.print(
+            f"  dashboard  {url}/\n"
+            f"  streams    curl -N {url}/stream/fraud   (a browser shows a live page)\n"
+            f"  API        {url}/docs\n"
+            f"  logs       {logs}\n"
+            "  Ctrl-C stops everything; the data stays",
+            markup=False,
+        )
+
+    def line(self, text: str) -> None:
+        """Pass on a line that a part has for the user."""
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+
+    @contextmanager
+    def download(self, title: str) -> Iterator[Report]:
+        """Show a download's progress; nothing is shown when there is nothing to load."""
+        columns = (TextColumn(title), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+        with Progress(*columns, console=self._console, transient=True) as progress:
+            task = progress.add_task(title, visible=False)
+
+            def report(done: int, total: int) -> None:
+                progress.update(task, completed=done, total=total, visible=True)
+
+            yield report

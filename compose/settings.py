@@ -1,0 +1,63 @@
+"""The settings of the commands that are no part of their own: `up`, `broker`, `tail`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from platformdirs import user_data_path
+from pydantic import Field, FilePath
+
+from wire.options import Option
+from wire.settings import KafkaSettings, Settings, TopicSettings
+
+
+class BrokerSettings(Settings):
+    """What the embedded Kafka needs to know."""
+
+    brokers: Literal["1", "3"] = Field(
+        "1", description="embedded Kafka nodes: 1, or 3 with replication 3"
+    )
+    kafka_port: int = Field(
+        9092, ge=1024, le=65000, description="port of the first embedded Kafka node"
+    )
+    fraudstream_data_dir: Annotated[Path, Option("--data-dir")] = Field(
+        user_data_path("fraudstream"),
+        description="where the embedded Kafka's data and all logs stay",
+    )
+    fresh: bool = Field(False, description="empty the data directory first")
+
+
+class UpSettings(TopicSettings, BrokerSettings):
+    """What `fraudstream up` needs to know; what it is given, it hands on to the parts."""
+
+    kafka_broker_url: Annotated[str, Option("--kafka")] = Field(
+        "", description="use this Kafka, HOST:PORT[,...], in place of an embedded one"
+    )
+    api_host: Annotated[str, Option("--host")] = Field(
+        "127.0.0.1", description="address that the gateway listens on"
+    )
+    api_port: Annotated[int, Option("--port")] = Field(
+        8000, ge=0, le=65535, description="port that the gateway listens on; 0: any free one"
+    )
+    api_workers: int = Field(1, ge=1, le=64, description="gateway processes")
+    detectors: int = Field(1, ge=1, le=64, description="detector processes")
+    transactions_per_second: Annotated[int, Option("--tps")] = Field(
+        1000, ge=0, le=100_000, description="load to drive through the stack; 0: none"
+    )
+    detector_rules: Annotated[FilePath | None, Option("--rules")] = Field(
+        None, description="TOML file of rules; without it, the shipped rule amount > 900"
+    )
+
+    @property
+    def is_external(self) -> bool:
+        """True when a Kafka of the user's own is to be used."""
+        return self.kafka_broker_url != ""
+
+
+class TailSettings(KafkaSettings):
+    """What `fraudstream tail` needs to know."""
+
+    from_beginning: bool = Field(False, description="begin with the oldest verdict kept")
+    max_messages: int | None = Field(None, ge=1, description="end after so many verdicts")
+    json_lines: Annotated[bool, Option("--json")] = Field(
+        False, description="print each verdict's JSON as it lies in Kafka"
+    )

@@ -1,0 +1,141 @@
+"""`fraudstream up`: the whole stack on one machine, started in order and ended in order."""
+
+import asyncio
+import contextlib
+import socket
+import sys
+from typing import Any, Final
+
+from pydantic import SecretStr
+
+from api import listener
+from compose import broker, datadir, embedded, foreground, ready
+from compose.broker import BrokerNode
+from compose.child import Part
+from compose.datadir import DataDir
+from compose.errors import StartError
+from compose.screen import Screen
+from compose.settings import UpSettings
+from compose.supervisor import Supervisor
+from wire import logs, topics
+from wire.settings import TopicSettings, load
+
+STOP_ORDER: Final = ("loadgen", "api", "detector", "kafka")
+# Ctrl-C to the last process gone stays below 10 s: these, and embedded.STOP_S, add up.
+LOADGEN_STOP_S: Final = 2.0
+API_STOP_S: Final = 3.0
+DETECTOR_STOP_S: Final = 2.0
+KAFKA_PATIENCE_S: Final = 60.0
+ROUND_TRIP_S: Final = 60.0
+
+
+def run(settings: UpSettings) -> int:
+    """Run the stack until SIGINT or SIGTERM; give the exit code.
+
+    Raises:
+        FraudstreamError: the stack can't be started, or a part kept dying.
+    """
+    logs.configure(settings, "up")
+    screen = Screen()
+    with (
+        datadir.locked(settings.fraudstream_data_dir, fresh=settings.fresh) as data,
+        contextlib.closing(listener.bind(settings.api_host, settings.api_port)) as sock,
+    ):
+        nodes = () if settings.is_external else embedded.prepare(settings, data, screen)
+        stack = _Stack(settings, data, nodes, sock, screen)
+        asyncio.run(foreground.run(stack.start, STOP_ORDER, screen))
+    return 0
+
+
+class _Stack:
+    """One run of the stack."""
+
+    def __init__(
+        self,
+        settings: UpSettings,
+        data: DataDir,
+        nodes: tuple[BrokerNode, ...],
+        sock: socket.socket,
+        screen: Screen,
+    ) -> None:
+        self._settings = settings
+        self._data = data
+        self._nodes = nodes
+        self._sock = sock
+        self._screen = screen
+
+    @property
+    def _kafka(self) -> str:
+        return broker.bootstrap(self._nodes) if self._nodes else self._settings.kafka_broker_url
+
+    @property
+    def _url(self) -> str:
+        host, port = self._sock.getsockname()[:2]
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    async def start(self, supervisor: Supervisor) -> None:
+        """Bring everything up, each part when what it needs is there."""
+        await embedded.start(self._nodes, self._data, supervisor, self._screen)
+        self._screen.step("making the topics")
+        await topics.ensure(self._topics(), patience=KAFKA_PATIENCE_S)
+        self._screen.step("starting gateway and detector")
+        for number in range(1, self._settings.api_workers + 1):
+            supervisor.start(self._api(number))
+        for number in range(1, self._settings.detectors + 1):
+            supervisor.start(self._detector(number))
+        try:
+            async with asyncio.timeout(ROUND_TRIP_S):
+                await ready.round_trip(self._url)
+        except TimeoutError:
+            raise StartError(
+                f"no transaction made the round trip within {ROUND_TRIP_S:.0f} s; "
+                f"the parts' logs are in {self._data.logs}"
+            ) from None
+        self._screen.ready(self._url, self._data.logs)
+        if self._settings.transactions_per_second:
+            supervisor.start(self._loadgen())
+
+    def _topics(self) -> TopicSettings:
+        given = {name: getattr(self._settings, name) for name in TopicSettings.model_fields}
+        given["kafka_broker_url"] = self._kafka
+        if len(self._nodes) == 3:  # noqa: PLR2004 - the embedded cluster is of one node or three
+            given |= {"replication": 3, "min_insync_replicas": 2}
+        return load(TopicSettings, **given)
+
+    def _api(self, number: int) -> Part:
+        fd = self._sock.fileno()
+        arguments = ("--api-fd", str(fd))
+        return self._part(
+            f"api-{number}", "api", *arguments, pass_fds=(fd,), stop_seconds=API_STOP_S
+        )
+
+    def _detector(self, number: int) -> Part:
+        return self._part(f"detector-{number}", "detector", stop_seconds=DETECTOR_STOP_S)
+
+    def _loadgen(self) -> Part:
+        tps = str(self._settings.transactions_per_second)
+        arguments = ("--url", self._url, "--tps", tps, "--duration", "0")
+        report = self._screen.line
+        return self._part(
+            "loadgen", "loadgen", *arguments, on_line=report, stop_seconds=LOADGEN_STOP_S
+        )
+
+    def _part(self, name: str, module: str, *arguments: str, **options: Any) -> Part:
+        return Part(
+            name,
+            (sys.executable, "-m", module, *arguments),
+            log=self._data.log(name),
+            env=self._environment(),
+            **options,
+        )
+
+    def _environment(self) -> dict[str, str]:
+        """Hand the settings on; by environment, as a command line is no place for secrets."""
+        given = {name: getattr(self._settings, name) for name in self._settings.model_fields_set}
+        given["kafka_broker_url"] = self._kafka
+        given.setdefault("log_format", "text")
+        return {name.upper(): _text(value) for name, value in given.items() if value is not None}
+
+
+def _text(value: object) -> str:
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
