@@ -41,7 +41,7 @@ async def start(
     """
     if not nodes:
         return
-    screen.step(f"starting Kafka {broker.KAFKA_VERSION} on {broker.bootstrap(nodes)}")
+    screen.step(f"starting Kafka {jars.KAFKA_VERSION} on {broker.bootstrap(nodes)}")
     for node in nodes:
         name = f"kafka-{node.node_id}"
         part = Part(name, node.argv, data.log(name), node.env, stop_seconds=STOP_S)
