@@ -40,6 +40,8 @@ class Child:
 
     def __init__(self, part: Part, process: asyncio.subprocess.Process) -> None:
         self.part = part
+        self.last_line = ""
+        """The last line that it has printed, for whoever asks why it died."""
         self._process = process
         self._log = _rotating(part)
         self._pumps = asyncio.gather(
@@ -96,6 +98,7 @@ class Child:
         assert stream is not None  # noqa: S101 - both were asked for as pipes
         while line := await _line(stream):
             text = line.decode(errors="replace").rstrip("\n")
+            self.last_line = text or self.last_line
             self._log.emit(logging.makeLogRecord({"msg": text}))
             if on_line is not None:
                 on_line(text)

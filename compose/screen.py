@@ -19,7 +19,7 @@ class Screen:
 
     def step(self, text: str) -> None:
         """Say what is being done."""
-        self._console.print(f"[dim]·[/dim] {text}")
+        self._console.print(f"[dim]·[/dim] {text}", soft_wrap=True)
 
     def ready(self, url: str, logs: Path) -> None:
         """Print the one line that programs wait for, and where to look next."""
@@ -32,6 +32,7 @@ class Screen:
             f"  logs       {logs}\n"
             "  Ctrl-C stops everything; the data stays",
             markup=False,
+            soft_wrap=True,
         )
 
     def line(self, text: str) -> None:

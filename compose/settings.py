@@ -10,7 +10,15 @@ from wire.options import Option
 from wire.settings import KafkaSettings, Settings, TopicSettings
 
 
-class BrokerSettings(Settings):
+class CommandSettings(Settings):
+    """What a command that a person runs in a terminal needs to know."""
+
+    log_format: Literal["auto", "json", "text"] = Field(
+        "text", description="json, text, or auto: text on a terminal, json elsewhere"
+    )
+
+
+class BrokerSettings(CommandSettings):
     """What the embedded Kafka needs to know."""
 
     brokers: Literal["1", "3"] = Field(
@@ -26,7 +34,7 @@ class BrokerSettings(Settings):
     fresh: bool = Field(False, description="empty the data directory first")
 
 
-class UpSettings(TopicSettings, BrokerSettings):
+class UpSettings(BrokerSettings, TopicSettings):
     """What `fraudstream up` needs to know; what it is given, it hands on to the parts."""
 
     kafka_broker_url: Annotated[str, Option("--kafka")] = Field(
@@ -53,7 +61,7 @@ class UpSettings(TopicSettings, BrokerSettings):
         return self.kafka_broker_url != ""
 
 
-class TailSettings(KafkaSettings):
+class TailSettings(CommandSettings, KafkaSettings):
     """What `fraudstream tail` needs to know."""
 
     from_beginning: bool = Field(False, description="begin with the oldest verdict kept")

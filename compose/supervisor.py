@@ -85,11 +85,17 @@ class _Kept:
             if deaths == DEATHS_IN_A_ROW:
                 self._give_up(code)
                 return
-            await self._pause(deaths, code)
+            pause = min(FIRST_PAUSE_S * 2 ** (deaths - 1), LONGEST_PAUSE_S)
+            log.warning(
+                "part died",
+                name=self._part.name,
+                exit_code=code,
+                restart_in_s=pause,
+                last_line=child.last_line,
+            )
+            await self._pause(pause)
 
-    async def _pause(self, deaths: int, code: int) -> None:
-        pause = min(FIRST_PAUSE_S * 2 ** (deaths - 1), LONGEST_PAUSE_S)
-        log.warning("part died", name=self._part.name, exit_code=code, restart_in_s=pause)
+    async def _pause(self, pause: float) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(pause):
                 await self._stopping.wait()

@@ -133,7 +133,7 @@ class _Stack:
         """Hand the settings on; by environment, as a command line is no place for secrets."""
         given = {name: getattr(self._settings, name) for name in self._settings.model_fields_set}
         given["kafka_broker_url"] = self._kafka
-        given.setdefault("log_format", "text")
+        given["log_format"] = self._settings.log_format
         return {name.upper(): _text(value) for name, value in given.items() if value is not None}
 
 
