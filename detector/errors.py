@@ -6,7 +6,8 @@ FraudstreamError
     ├── ConditionError  a rule's condition has no answer for a transaction
     ├── FencedError     another detector has taken the partition over: this worker ends
     ├── AbortedError    a transaction was rolled back: its records are read again
-    └── StuckError      no progress within a deadline: the process ends and is started again
+    ├── StuckError      no progress within a deadline: the process ends and is started again
+    └── BacktestError   a backtest can't be made: its input is not there or not right
 """
 
 from wire.errors import FraudstreamError
@@ -34,3 +35,7 @@ class AbortedError(DetectorError):
 
 class StuckError(DetectorError):
     """Kafka did not answer, or refused for good, or nothing moved within a deadline."""
+
+
+class BacktestError(DetectorError):
+    """A backtest can't be made; the text says why."""

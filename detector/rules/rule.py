@@ -29,6 +29,7 @@ class Rule(BaseModel, ABC):
     allows: ClassVar[bool] = False
     """A hit decides legit, whatever other rules say."""
 
+    kind: str
     id: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")
     version: str = Field("1", min_length=1, max_length=32)
     weight: int = Field(100, ge=0, le=100)

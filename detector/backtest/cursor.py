@@ -1,0 +1,99 @@
+"""A cursor: reads one partition of a topic from one time to another, in order, and then no more."""
+
+import asyncio
+from types import TracebackType
+from typing import Any, Final, Self
+
+from aiokafka import ConsumerRecord, TopicPartition
+
+from detector.backtest.settings import BacktestSettings
+from detector.deadline import deadline
+from detector.errors import BacktestError
+from wire import kafka
+
+BATCH: Final = 2_000
+"""Most records in one go."""
+POLL_MS: Final = 200
+
+Records = list[ConsumerRecord[bytes, bytes]]
+
+
+class Cursor:
+    """Reads with a consumer of its own, outside any group; committed records only."""
+
+    def __init__(self, settings: BacktestSettings, partition: TopicPartition) -> None:
+        self.partition = partition
+        self.start = 0
+        self.position = 0
+        """The offset that is read next."""
+        self.end = 0
+        """The offset at which reading ends."""
+        self._limit_s = settings.backtest_deadline_seconds
+        self._consumer = kafka.consumer(settings)
+
+    async def __aenter__(self) -> Self:
+        async with deadline(self._limit_s, "start of a reader"):
+            await self._consumer.start()
+        self._consumer.assign([self.partition])
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await kafka.close(self._consumer)
+
+    async def span(self, since_ms: int | None, until_ms: int | None) -> None:
+        """Read from the first record stamped `since_ms` or later, up to the first of `until_ms`.
+
+        None: from the log's beginning, up to its end as it is now.
+        """
+        async with deadline(self._limit_s, "bounds of the log"):
+            begin = await self._consumer.beginning_offsets([self.partition])
+            end = await self._consumer.end_offsets([self.partition])
+        self.start, self.end = begin[self.partition], end[self.partition]
+        if until_ms is not None:
+            self.end = await self._offset_at(until_ms)
+        if since_ms is not None:
+            self.start = await self._offset_at(since_ms)
+        self.position = self.start
+        self._consumer.seek(self.partition, self.start)
+
+    async def _offset_at(self, time_ms: int) -> int:
+        async with deadline(self._limit_s, "offset by time"):
+            found = await self._consumer.offsets_for_times({self.partition: max(0, time_ms)})
+        at = found[self.partition]
+        return self.end if at is None else min(at.offset, self.end)
+
+    @property
+    def done(self) -> bool:
+        """True when all is read."""
+        return self.position >= self.end
+
+    async def read(self) -> Records:
+        """Give the next records; none only at the end.
+
+        Raises:
+            BacktestError: Kafka does not go on.
+        """
+        loop = asyncio.get_running_loop()
+        patient_until = loop.time() + self._limit_s
+        while not self.done:
+            polled: dict[Any, Records] = await self._consumer.getmany(
+                timeout_ms=POLL_MS, max_records=BATCH
+            )
+            # Beyond the last record: control records take offsets too.
+            self.position = await self._consumer.position(self.partition)
+            records = polled.get(self.partition, [])
+            if records and records[-1].offset >= self.end:
+                records = [record for record in records if record.offset < self.end]
+            if records:
+                return records
+            if loop.time() > patient_until:
+                raise BacktestError(
+                    f"{self.partition.topic} partition {self.partition.partition}: no records"
+                    f" beyond offset {self.position} within {self._limit_s:g} s"
+                )
+        return []

@@ -1,0 +1,76 @@
+"""What a backtest needs to know: which rules, over which records, compared with what."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Final
+
+from pydantic import BeforeValidator, Field, FilePath
+
+from wire.options import Option
+from wire.settings import KafkaSettings
+
+EARLIEST: Final = "earliest"
+LATEST: Final = "latest"
+
+
+def _instant(value: object) -> object:
+    """Read a time as milliseconds since the epoch, or None for no limit."""
+    if value in (EARLIEST, LATEST, None):
+        return None
+    text = str(value)
+    if text.isascii() and text.isdigit():
+        return int(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise ValueError("expected RFC 3339 with offset, or milliseconds since the epoch")
+    return int(moment.timestamp() * 1000)
+
+
+Instant = Annotated[int | None, BeforeValidator(_instant)]
+
+
+class BacktestSettings(KafkaSettings):
+    """One backtest; nothing is written to Kafka."""
+
+    backtest_rules: Annotated[FilePath | None, Option("--rules")] = Field(
+        None, description="TOML file of rules to try; without it, the shipped rule"
+    )
+    backtest_against: Annotated[FilePath | None, Option("--against")] = Field(
+        None, description="compare with these rules, not with the recorded verdicts"
+    )
+    backtest_label: Annotated[str | None, Option("--label")] = Field(
+        None,
+        min_length=1,
+        description="compare with this column of the file, or this key of the metadata:"
+        " fraud or legit, 1 or 0, true or false",
+    )
+    backtest_input: Annotated[FilePath | None, Option("--input")] = Field(
+        None, description="read a .csv or .jsonl file and not the transactions topic"
+    )
+    backtest_since: Annotated[Instant, Option("--since")] = Field(
+        None, description="judge from this time on: RFC 3339, Unix ms, or earliest"
+    )
+    backtest_until: Annotated[Instant, Option("--until")] = Field(
+        None, description="judge up to this time: RFC 3339, Unix ms, or latest"
+    )
+    backtest_examples: Annotated[int, Option("--examples")] = Field(
+        10, ge=0, le=1_000, description="most examples kept of each kind of difference"
+    )
+    backtest_strict: Annotated[bool, Option("--strict")] = Field(
+        False, description="exit with 1 if anything differs from what it is compared with"
+    )
+    backtest_json: Annotated[bool, Option("--json")] = Field(
+        False, description="print the result as JSON, not as tables"
+    )
+    backtest_html: Annotated[Path | None, Option("--html")] = Field(
+        None, description="write a report with plots to this file"
+    )
+    backtest_window_entries: Annotated[int, Option("--window-entries")] = Field(
+        500_000, ge=1, description="most entries in each window of a partition"
+    )
+    backtest_deadline_seconds: Annotated[float, Option("--deadline")] = Field(
+        30.0, gt=0, le=900, description="longest wait for Kafka in one step, in seconds"
+    )

@@ -1,0 +1,92 @@
+"""A trial: rules judged over the records of one partition, beside what they are compared with."""
+
+import time
+from typing import NamedTuple
+
+from detector.backtest.result import Reference, Result
+from detector.engine import Engine
+from detector.rules import Check, Rule, RuleSet
+from detector.windows import WindowLimits
+from wire.messages import Transaction
+
+
+class Case(NamedTuple):
+    """One transaction of the log, and what is known of it."""
+
+    transaction: Transaction
+    received_ms: int
+    reference: Reference | None = None
+
+
+class Trial:
+    """Judges one partition, or one file; counts into a result that several may share."""
+
+    def __init__(
+        self,
+        result: Result,
+        *,
+        against: RuleSet | None = None,
+        limits: WindowLimits,
+        since_ms: int | None = None,
+        expects: bool = True,
+    ) -> None:
+        """Make a trial at the beginning of what will be read.
+
+        Args:
+            result: what it counts into; its rules are those tried.
+            against: rules that give the references in place of those that come with the cases.
+            limits: bounds of the windows.
+            since_ms: what is stamped before, up to the first that is not, only moves windows.
+            expects: whether each case should have a reference.
+        """
+        self._result = result
+        self._engine = Engine(result.rules, limits, self._timed)
+        self._baseline = Engine(against, limits) if against else None
+        self._since_ms = since_ms or 0
+        self.first_ms: int | None = None
+        """Timestamp of the first record that was judged."""
+        self._expects = expects or against is not None
+
+    def take(self, case: Case) -> None:
+        """Take in the next case."""
+        transaction, received_ms, reference = case
+        if self.first_ms is None and received_ms >= self._since_ms:
+            self.first_ms = received_ms
+        if self._baseline is not None:
+            other = self._baseline.decide(transaction, received_ms)
+            reference = Reference(*other) if other else None
+        if self.first_ms is None:
+            self._engine.decide(transaction, received_ms)
+            self._result.replayed += 1
+            return
+        began = time.perf_counter_ns()
+        decided = self._engine.decide(transaction, received_ms)
+        self._result.nanoseconds += time.perf_counter_ns() - began
+        if decided is None:
+            self._result.duplicates += 1
+            # A reference that remembers ids for a shorter time decides what these rules do not.
+            self._result.extra += reference is not None
+        else:
+            self._result.add(transaction, received_ms, decided, reference, expected=self._expects)
+
+    def close(self) -> None:
+        """Add up what the engine counted."""
+        self._result.evicted += self._engine.evicted
+        for rule, failures in self._engine.failures.items():
+            self._result.failures[rule] += failures.times
+
+    def _timed(self, rule: Rule, check: Check) -> Check:
+        cost = self._result.rule_results[rule.id]
+        clock = time.perf_counter_ns
+
+        def timed(transaction: Transaction, received_ms: int) -> str | None:
+            if self.first_ms is None:
+                return check(transaction, received_ms)
+            began = clock()
+            try:
+                return check(transaction, received_ms)
+            finally:
+                cost.nanoseconds += clock() - began
+                cost.calls += 1
+
+        return timed

@@ -1,0 +1,102 @@
+"""The verdicts recorded on the transactions of one partition, read along with them.
+
+A verdict lies in the partition of the same number as its transaction, and a partition's verdicts
+are in the order of its transactions: so each topic is read just as far as the next verdict asked
+for, and only the little that was read ahead is held in memory.
+"""
+
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Any, Final, Self
+
+from aiokafka import TopicPartition
+
+from detector.backtest.cursor import Cursor
+from detector.backtest.result import Reference
+from detector.backtest.settings import BacktestSettings
+from wire.errors import MessageError
+from wire.messages import Transaction, decode_verdict
+
+SLACK_MS: Final = 60_000
+"""How far ahead a verdict is looked for, and how far the clocks of two machines may differ."""
+TIDY_ABOVE: Final = 50_000
+"""With more verdicts held than this, those that nothing will ask for any more are let go."""
+
+
+class Verdicts:
+    """What was recorded in the verdict topics' partition of a number."""
+
+    def __init__(self, settings: BacktestSettings, number: int) -> None:
+        self.extra = 0
+        """Records that were not asked for: of no transaction, a second verdict, or no verdict."""
+        self._since_ms = settings.backtest_since
+        self._cursors = [
+            Cursor(settings, TopicPartition(topic, number))
+            for topic in (settings.legit_topic, settings.fraud_topic)
+        ]
+        self._newest_ms = dict.fromkeys(self._cursors, 0)
+        self._held: dict[tuple[str, str], tuple[int, Reference]] = {}
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        """Begin to read. The ends are those of now: open this after the transactions' range."""
+        async with AsyncExitStack() as stack:
+            for cursor in self._cursors:
+                await stack.enter_async_context(cursor)
+                # A verdict is written after its transaction, so it is stamped later.
+                await cursor.span(self._since_ms and self._since_ms - SLACK_MS, None)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._stack.aclose()
+
+    async def on(self, transaction: Transaction, received_ms: int) -> Reference | None:
+        """Give the verdict on a transaction, reading on as far as it takes; None: there is none."""
+        key = transaction.source, transaction.transaction_id
+        while (found := self._held.pop(key, None)) is None:
+            behind = [cursor for cursor in self._cursors if not cursor.done]
+            cursor = min(behind, key=self._newest_ms.__getitem__, default=None)
+            if cursor is None or self._newest_ms[cursor] > received_ms + SLACK_MS:
+                return None
+            for record in await cursor.read():
+                self._hold(cursor, record)
+        return found[1]
+
+    async def finish(self, first_ms: int, last_ms: int) -> None:
+        """Read on to the end of the range, and count what in it was not asked for."""
+        for cursor in self._cursors:
+            while not cursor.done and self._newest_ms[cursor] <= last_ms + SLACK_MS:
+                for record in await cursor.read():
+                    self._hold(cursor, record)
+        self.let_go(first_ms, last_ms + 1)
+
+    def tidy(self, first_ms: int, now_ms: int) -> None:
+        """Let go of what is too old to be asked for, if it has become much."""
+        if len(self._held) > TIDY_ABOVE:
+            self.let_go(first_ms, now_ms - SLACK_MS)
+
+    def let_go(self, first_ms: int, upto_ms: int) -> None:
+        """Forget verdicts on records before `upto_ms`; those from `first_ms` on are extra."""
+        old = [key for key, (received_ms, _) in self._held.items() if received_ms < upto_ms]
+        for key in old:
+            received_ms, _ = self._held.pop(key)
+            self.extra += received_ms >= first_ms
+
+    def _hold(self, cursor: Cursor, record: Any) -> None:
+        try:
+            verdict = decode_verdict(record.value or b"")
+        except MessageError:
+            self.extra += 1
+            return
+        received_ms = round(verdict.received_at.timestamp() * 1000)
+        self._newest_ms[cursor] = max(self._newest_ms[cursor], received_ms)
+        key = verdict.source, verdict.transaction_id
+        self.extra += key in self._held
+        reference = Reference(verdict.decision, verdict.score, verdict.reasons)
+        self._held[key] = received_ms, reference
