@@ -2,11 +2,13 @@
 
 A latency is taken from the intended send time, so a server that stalls is charged for every send
 that fell due meanwhile (G. Tene, "How NOT to Measure Latency"). That is the whole correction for
-coordinated omission: the histogram must not apply its own on top.
+coordinated omission: the histogram must not apply its own on top. Only what was accepted is
+timed; what failed is counted by its kind.
 """
 
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any, Final, NamedTuple
 
 from hdrh.histogram import HdrHistogram
@@ -16,118 +18,214 @@ LONGEST_US: Final = 3_600_000_000
 SIGNIFICANT_DIGITS: Final = 3
 PERCENTILES: Final = (50.0, 75.0, 90.0, 95.0, 99.0, 99.9, 99.99)
 MAX_POINTS: Final = 600
-"""Points kept of a run's course; when they are full, each two become one."""
+"""Most points kept of a run's course; when they are full, each two become one."""
 
 
 class Latency:
     """A histogram of latencies, in microseconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, encoded: bytes | None = None) -> None:
         self.histogram: Any = HdrHistogram(1, LONGEST_US, SIGNIFICANT_DIGITS)
+        if encoded:
+            self.histogram.decode_and_add(encoded)
+
+    def __reduce__(self) -> tuple[type["Latency"], tuple[bytes]]:
+        """Travel between processes in HdrHistogram's own compressed form."""
+        return Latency, (self.encoded(),)
 
     def record(self, seconds: float) -> None:
         """Count one latency."""
         self.histogram.record_value(min(max(int(seconds * 1e6), 0), LONGEST_US))
 
-    def take(self, other: "Latency") -> None:
-        """Add another's counts and empty it."""
+    def add(self, other: "Latency") -> None:
+        """Add another's counts."""
         if other.count:
             self.histogram.add(other.histogram)
-            other.histogram.reset()
+
+    def reset(self) -> None:
+        """Forget everything."""
+        if self.count:
+            self.histogram.reset()
+
+    def encoded(self) -> bytes:
+        """Give it in HdrHistogram's compressed base64 form; empty when nothing was recorded."""
+        return bytes(self.histogram.encode()) if self.count else b""
 
     @property
     def count(self) -> int:
         """Latencies recorded."""
         return int(self.histogram.total_count)
 
-    def milliseconds(self) -> dict[str, float | None]:
-        """Give mean, max and percentiles in ms; None each while nothing was recorded."""
-        names = [f"p{each:g}" for each in PERCENTILES]
+    @property
+    def longest(self) -> float:
+        """The longest, in ms; 0 while nothing was recorded."""
+        return int(self.histogram.max_value) / 1000
+
+    @property
+    def mean(self) -> float:
+        """The mean, in ms; 0 while nothing was recorded."""
+        return float(self.histogram.get_mean_value()) / 1000
+
+    def percentiles(self, wanted: Sequence[float] = PERCENTILES) -> list[float]:
+        """Give percentiles in ms; 0 each while nothing was recorded."""
         if not self.count:
-            return dict.fromkeys(["mean", *names, "max"])
-        found = self.histogram.get_percentile_to_value_dict(list(PERCENTILES))
-        return {
-            "mean": self.histogram.get_mean_value() / 1000,
-            **{f"p{each:g}": found[each] / 1000 for each in PERCENTILES},
-            "max": self.histogram.max_value / 1000,
-        }
-
-    def percentile(self, percent: float) -> float:
-        """Give one percentile in ms; 0 while nothing was recorded."""
-        return float(self.histogram.get_value_at_percentile(percent)) / 1000 if self.count else 0.0
-
-
-class Point(NamedTuple):
-    """A stretch of the run."""
-
-    seconds: float
-    """When it ended, from the start."""
-    due: int
-    """Transactions that fell due in it."""
-    answered: int
-    """Transactions answered in it."""
-    errors: int
-    p50: float
-    """Of the answers in it, in ms."""
-    p99: float
-    top: float
-    """The longest, in ms."""
+            return [0.0] * len(wanted)
+        found = self.histogram.get_percentile_to_value_dict(list(wanted))
+        # A bucket's upper end can lie above the longest that was seen.
+        return [min(found[percent] / 1000, self.longest) for percent in wanted]
 
 
 @dataclass
 class Tally:
-    """Everything that is counted in a run; transactions unless it says requests."""
+    """Everything that is counted in a run; transactions unless it says requests.
+
+    A run counts into one of these, which is emptied into a total about once a second.
+    """
 
     requests: int = 0
     due: int = 0
     sent: int = 0
     accepted: int = 0
-    retried: int = 0
     late: int = 0
+    """Sent, but more than the bound after the due time."""
     dropped: int = 0
+    """Never sent: still waiting for a free connection too long after the due time."""
     cut_off: int = 0
-    """Still without an answer when the run was over."""
+    """Sent, and still without an answer when the run was over."""
+    unreadable: int = 0
+    """Lines of a replayed file that were no transaction."""
     above_limit: int = 0
-    in_flight: int = 0
-    """Requests, now."""
+    """Sent with an amount above the limit."""
     errors: Counter[str] = field(default_factory=Counter)
-    """By HTTP status or kind of failure."""
+    """Not accepted, by HTTP status or kind of failure."""
+    retried: Counter[str] = field(default_factory=Counter)
+    """Sent again, by what the attempt before met."""
     labels: Counter[str] = field(default_factory=Counter)
+    """Sent, by scenario."""
     latency: Latency = field(default_factory=Latency)
-    """Of answered requests, from the intended send time."""
-    recent: Latency = field(default_factory=Latency)
-    """The same since the last point; not yet in `latency`."""
+    """Of accepted requests, from the intended send time."""
+
+    verdicts: int = 0
+    """Verdicts on what this run sent."""
+    fraud: int = 0
+    """Those that say fraud."""
+    lost: int = 0
+    """Accepted, but without a verdict."""
+    duplicate: int = 0
+    """Verdicts on what already had one."""
+    misclassified: int = 0
+    """Verdicts that say other than the expected rule."""
+    unaccepted: int = 0
+    """Verdicts on what was sent and never acknowledged: no fault, the answer got lost."""
+    forgotten: int = 0
+    """Verdicts that came after the window had passed them: already counted as lost, or double."""
+    gaps: int = 0
+    """Gaps that the stream itself told of."""
+    reconnects: int = 0
+    caught: Counter[str] = field(default_factory=Counter)
+    """Verdicts that say fraud, by scenario."""
+    verdict_latency: Latency = field(default_factory=Latency)
+    """From the intended send time to the verdict's arrival on the stream."""
 
     @property
     def failed(self) -> int:
-        """Transactions that were answered by a refusal or not at all."""
+        """Transactions that were refused or got no answer."""
         return self.errors.total()
+
+    def add(self, other: "Tally") -> None:
+        """Add everything another has counted."""
+        for each in fields(self):
+            mine, theirs = getattr(self, each.name), getattr(other, each.name)
+            if isinstance(mine, int):
+                setattr(self, each.name, mine + theirs)
+            elif isinstance(mine, Counter):
+                mine.update(theirs)
+            else:
+                mine.add(theirs)
+
+    def taken(self) -> "Tally":
+        """Give everything counted so far, and begin anew."""
+        taken = Tally()
+        taken.add(self)
+        self._reset()
+        return taken
+
+    def _reset(self) -> None:
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if isinstance(value, int):
+                setattr(self, each.name, 0)
+            elif isinstance(value, Counter):
+                value.clear()
+            else:
+                value.reset()
+
+
+class Point(NamedTuple):
+    """A stretch of the run, about a second long at first."""
+
+    seconds: float
+    """When it ended, from the start."""
+    length: float
+    """How long it was, in seconds."""
+    due: int
+    """Transactions that fell due in it."""
+    accepted: int
+    errors: int
+    p50: float
+    """Of what was accepted in it, in ms."""
+    p99: float
+    longest: float
+    verdict_p99: float
+
+    def joined(self, later: "Point") -> "Point":
+        """Make one of two that follow each other; percentiles become the higher of the two."""
+        return Point(
+            later.seconds,
+            self.length + later.length,
+            self.due + later.due,
+            self.accepted + later.accepted,
+            self.errors + later.errors,
+            *map(max, self[5:], later[5:]),
+        )
 
 
 class Course:
     """A run's course over time, in a bounded number of points."""
 
-    def __init__(self, tally: Tally) -> None:
+    def __init__(self) -> None:
         self.points: list[Point] = []
-        self._tally = tally
-        self._stride = 1
-        self._ticks = 0
-        self._due = self._answered = self._errors = 0
+        self._stretches = 1
+        self._open: list[Point] = []
+        self._ended = 0.0
 
-    def tick(self, seconds: float) -> None:
-        """Close a stretch; called about once a second."""
-        tally = self._tally
-        answered, errors = tally.accepted + tally.failed, tally.failed
-        recent = tally.recent
+    def add(self, stretch: Tally, seconds: float) -> None:
+        """Add what was counted since the last call, at so many seconds from the start."""
+        p50, p99 = stretch.latency.percentiles((50, 99))
         point = Point(
             seconds,
-            tally.due - self._due,
-            answered - self._answered,
-            errors - self._errors,
-            recent.percentile(50),
-            recent.percentile(99),
-            recent.histogram.max_value / 1000,
+            seconds - self._ended,
+            stretch.due,
+            stretch.accepted,
+            stretch.failed,
+            p50,
+            p99,
+            stretch.latency.longest,
+            stretch.verdict_latency.percentiles((99,))[0],
         )
-        tally.latency.take(recent)
-        self._due, self._answered, self._errors = tally.due, answered, errors
-        self.points.append(point)
+        self._ended = seconds
+        self._open.append(point)
+        if len(self._open) < self._stretches:
+            return
+        self.points.append(_joined(self._open))
+        self._open.clear()
+        if len(self.points) >= MAX_POINTS:
+            self.points = [_joined(self.points[at : at + 2]) for at in range(0, MAX_POINTS, 2)]
+            self._stretches *= 2
+
+
+def _joined(points: list[Point]) -> Point:
+    first, *others = points
+    for later in others:
+        first = first.joined(later)
+    return first

@@ -5,6 +5,16 @@ from typing import Final, NamedTuple
 
 ORDINARY: Final = "ordinary"
 """Label of a payment that belongs to no fraud scenario."""
+LABELS: Final = (
+    ORDINARY,
+    "over_limit",
+    "burst",
+    "structuring",
+    "takeover",
+    "mule",
+    "fraud",
+)
+"""All labels: ordinary, the simulated scenarios, and fraud of no named kind in replayed files."""
 
 
 class Account(NamedTuple):

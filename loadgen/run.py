@@ -7,13 +7,15 @@ bound they are dropped. So nothing queues up here, however long the server stall
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from time import monotonic as now  # not the loop's time: uvloop keeps it in whole milliseconds
-from time import time
-from typing import Final
 
+# Not the event loop's clock: uvloop's counts whole milliseconds.
+from time import monotonic as now
+from typing import Final, NamedTuple
+
+from loadgen.ledger import Ledger
 from loadgen.measure import Tally
 from loadgen.payments import Payment, Shot
 from loadgen.settings import LoadgenSettings
@@ -21,68 +23,93 @@ from loadgen.targets import ACCEPTED, Answer, Record, Target
 from wire.messages import Transaction, encode
 
 LIMIT: Final = Decimal(900)
-DRAIN_PAUSE_S: Final = 0.02
+"""Amounts above it are counted, so that a run says what share it sent."""
+PAUSE_S: Final = 0.02
+MAX_ATTEMPTS: Final = 6
+"""Times that one transaction is sent at most, with retries on."""
+
+
+async def until(reached: Callable[[], bool], seconds: float) -> None:
+    """Wait until something is so, at most for a time; looked at now and then.
+
+    For ends that come once a run: an event would have to be thought of with every send.
+    """
+    deadline = now() + seconds
+    while not reached() and now() < deadline:  # noqa: ASYNC110 - see above
+        await asyncio.sleep(PAUSE_S)
+
+
+class Start(NamedTuple):
+    """The moment at which a run's schedule begins."""
+
+    at: float
+    """Reading of the monotonic clock."""
+    epoch: float
+    """The same moment in seconds since the Unix epoch."""
 
 
 class Run:
-    """One run against one target."""
+    """One run, or one process's share of it, against one target."""
 
     def __init__(
-        self, settings: LoadgenSettings, target: Target, shots: Iterator[Shot], tally: Tally
+        self,
+        settings: LoadgenSettings,
+        target: Target,
+        tally: Tally,
+        *,
+        prefix: str,
+        ledger: Ledger | None = None,
     ) -> None:
+        self.in_flight = 0
+        """Transactions sent and not answered yet."""
         self._settings = settings
         self._target = target
-        self._shots = shots
         self._tally = tally
-        self._prefix = settings.loadgen_run_id + "-"
+        self._prefix = prefix
+        self._ledger = ledger
         self._number = 0
-        self._stopping = asyncio.Event()
-        self._start = 0.0
-        self._epoch = 0.0
+        self._over = asyncio.Event()
 
     def stop(self) -> None:
         """Send nothing more; the run ends when what is in flight is answered."""
-        self._stopping.set()
+        self._over.set()
 
-    @property
-    def elapsed(self) -> float:
-        """Seconds since the start."""
-        return now() - self._start
+    async def drive(self, shots: Iterator[Shot], start: Start) -> float:
+        """Send until the schedule ends or `stop` is called, and wait for the answers.
 
-    async def drive(self) -> None:
-        """Send until the schedule ends or `stop` is called, and wait for the answers."""
-        self._start = now()
-        self._epoch = time()
+        Returns:
+            for how many seconds it sent.
+        """
         senders = [
-            asyncio.create_task(self._sender()) for _ in range(self._settings.loadgen_connections)
+            asyncio.create_task(self._sender(shots, start))
+            for _ in range(self._settings.loadgen_connections)
         ]
-        stopped = asyncio.create_task(self._stopping.wait())
         everything = asyncio.gather(*senders)
-        everything.add_done_callback(lambda _: self._stopping.set())
+        everything.add_done_callback(lambda _: self._over.set())
         try:
-            await stopped
-            await self._drained(self._settings.loadgen_grace)
+            await self._over.wait()
+            seconds = now() - start.at
+            await until(lambda: not self.in_flight, self._settings.loadgen_grace)
         finally:
-            for task in (stopped, *senders):
-                task.cancel()
-            await asyncio.wait({stopped, *senders})
-        everything.exception()
+            for sender in senders:
+                sender.cancel()
+            await asyncio.wait(senders)
+        for sender in senders:
+            if not sender.cancelled():
+                sender.result()
+        self._tally.cut_off += self.in_flight
+        return seconds
 
-    async def _drained(self, seconds: float) -> None:
-        deadline = now() + seconds
-        while self._tally.in_flight and now() < deadline:  # noqa: ASYNC110 - no event a send
-            await asyncio.sleep(DRAIN_PAUSE_S)
-
-    async def _sender(self) -> None:
+    async def _sender(self, shots: Iterator[Shot], start: Start) -> None:
         tally = self._tally
         late_after = self._settings.loadgen_late_after
         drop_after = self._settings.loadgen_drop_after
-        for shot in self._shots:
-            due = self._start + shot.due
+        for shot in shots:
+            due = start.at + shot.due
             wait = due - now()
             if wait > 0:
                 await asyncio.sleep(wait)
-            if self._stopping.is_set():
+            if self._over.is_set():
                 return
             count = len(shot.payments)
             tally.due += count
@@ -93,40 +120,60 @@ class Run:
             if behind > late_after:
                 tally.late += count
             # A timer may fire a little early; then the time counts from the send.
-            await self._deliver(shot, since=due + min(behind, 0.0))
+            since = due + min(behind, 0.0)
+            first = self._number + 1
+            records = self._records(shot, since=since, epoch=start.epoch)
+            await self._deliver(records, first=first, since=since)
 
-    async def _deliver(self, shot: Shot, *, since: float) -> None:
+    async def _deliver(self, records: Sequence[Record], *, first: int, since: float) -> None:
         tally = self._tally
-        records = self._records(shot)
-        tally.requests += 1
         tally.sent += len(records)
-        tally.in_flight += 1
-        try:
+        self.in_flight += len(records)
+        numbers: Sequence[int] = range(first, first + len(records))
+        for attempt in range(MAX_ATTEMPTS):
+            tally.requests += 1
             answer = await self._target.send(records)
-        finally:
-            tally.in_flight -= 1
-        tally.recent.record(now() - since)
-        _count(answer, tally)
+            if ACCEPTED in answer.codes:
+                tally.latency.record(now() - since)
+            again = answer.retry_after is not None and self._may_retry(attempt)
+            left = self._settle(answer, numbers, again=again)
+            self.in_flight -= len(numbers) - len(left)
+            if not left:
+                return
+            records = [records[at] for at in left]
+            numbers = [numbers[at] for at in left]
+            await asyncio.sleep(answer.retry_after or 0.0)
 
-    def _records(self, shot: Shot) -> list[Record]:
-        at = datetime.fromtimestamp(self._epoch + shot.due, UTC)
-        return [self._record(payment, at) for payment in shot.payments]
+    def _may_retry(self, attempt: int) -> bool:
+        more = attempt + 1 < MAX_ATTEMPTS and not self._over.is_set()
+        return self._settings.loadgen_retry and more
 
-    def _record(self, payment: Payment, at: datetime) -> Record:
-        self._number += 1
+    def _settle(self, answer: Answer, numbers: Sequence[int], *, again: bool) -> list[int]:
+        """Count an answer; give the places of the records that are to be sent again."""
+        left = []
+        for at, code in enumerate(answer.codes):
+            if code == ACCEPTED:
+                self._tally.accepted += 1
+                if self._ledger:
+                    self._ledger.accepted(numbers[at])
+            elif again:
+                self._tally.retried[code] += 1
+                left.append(at)
+            else:
+                self._tally.errors[code] += 1
+        return left
+
+    def _records(self, shot: Shot, *, since: float, epoch: float) -> list[Record]:
+        at = datetime.fromtimestamp(epoch + shot.due, UTC)
+        return [self._record(payment, since, at) for payment in shot.payments]
+
+    def _record(self, payment: Payment, since: float, at: datetime) -> Record:
+        self._number = number = self._number + 1
         source, target, amount, currency, label = payment
         self._tally.labels[label] += 1
         if amount > LIMIT:
             self._tally.above_limit += 1
-        value = encode(
-            Transaction(f"{self._prefix}{self._number}", source, target, amount, currency, at)
-        )
+        if self._ledger:
+            self._ledger.sent(number, since=since, amount=amount, label=label)
+        value = encode(Transaction(f"{self._prefix}{number}", source, target, amount, currency, at))
         return Record(source.encode(), value)
-
-
-def _count(answer: Answer, tally: Tally) -> None:
-    for code in answer.codes:
-        if code == ACCEPTED:
-            tally.accepted += 1
-        else:
-            tally.errors[code] += 1

@@ -102,4 +102,3 @@ SCENARIOS: Final = {
         Scenario("mule", 9, _mule),
     )
 }
-LABELS: Final = ("ordinary", *SCENARIOS)

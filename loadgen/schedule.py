@@ -73,6 +73,13 @@ def shape(arrivals: str, rate: float, seconds: float) -> Shape:
     return Segment(around, rate, rate), Segment(within, peak, peak), Segment(around, rate, rate)
 
 
+def scaled(segments: Shape, factor: float) -> Shape:
+    """Give the same shape with all rates multiplied."""
+    return tuple(
+        Segment(each.seconds, each.first * factor, each.last * factor) for each in segments
+    )
+
+
 def is_poisson(arrivals: str) -> bool:
     """Tell whether the spacing is random: `poisson`, or a shape with `+poisson`."""
     return _shape_and_rates(arrivals)[1]

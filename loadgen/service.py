@@ -1,68 +1,104 @@
 """The command: from settings to an exit code."""
 
 import asyncio
+import gc
+import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from time import monotonic as now
+from typing import Final
 
-from loadgen import report, schedule
+from loadgen import hdrlog, html, live, loop, report, summary
+from loadgen.driver import Driver
 from loadgen.measure import Course, Tally
-from loadgen.run import Run
+from loadgen.processes import Processes
+from loadgen.run import Start
 from loadgen.settings import LoadgenSettings
-from loadgen.target_http import HttpTarget
-from loadgen.world import World
+from loadgen.share import Share
 from wire import logs
+from wire.messages import encode
+
+FAILED: Final = 1
+"""Exit code when a threshold or the verification did not hold."""
+INTERRUPTED: Final = 130
+"""Exit code when stopped before anything ran, or at once by a second signal."""
+HEAD_START_S: Final = 0.2
+"""Between the decision to start and the first send, so that all senders stand ready."""
+TICK_S: Final = 1.0
+MIN_STRETCH_S: Final = 0.001
+"""No stretch is shorter: rates are divided by it."""
 
 
 def run(settings: LoadgenSettings) -> int:
-    """Drive transactions at a steady rate, whatever the server does, and measure."""
+    """Drive, measure, report; give the exit code."""
     logs.configure(settings, "loadgen")
-    with asyncio.Runner(loop_factory=_loop_factory(settings)) as runner:
+    with asyncio.Runner(loop_factory=loop.factory(settings)) as runner:
         return runner.run(_run(settings))
 
 
-def _loop_factory(settings: LoadgenSettings) -> Callable[[], asyncio.AbstractEventLoop] | None:
-    # uvloop raises an error that aiokafka does not expect when a broker goes (aiokafka #1038).
-    if settings.loadgen_target == "kafka" or sys.platform == "win32":
-        return None
-    import uvloop  # noqa: PLC0415 - there is none for Windows
-
-    return uvloop.new_event_loop
-
-
 async def _run(settings: LoadgenSettings) -> int:
-    target = HttpTarget(
-        settings.loadgen_url,
-        connections=settings.loadgen_connections,
-        timeout=settings.loadgen_timeout,
-        batched=settings.loadgen_batch > 1,
-    )
-    world = World(settings.loadgen_seed, accounts=settings.loadgen_accounts)
-    rate = settings.transactions_per_second / settings.loadgen_batch
-    shape = schedule.shape(settings.loadgen_arrivals, rate, settings.seconds)
-    seed = settings.loadgen_seed if schedule.is_poisson(settings.loadgen_arrivals) else None
-    tally = Tally()
-    course = Course(tally)
+    driver: Driver = Processes(settings) if settings.loadgen_processes > 1 else Share(settings)
+    stopped = asyncio.Event()
+    _on_signals(driver, stopped)
     try:
-        await target.ready(settings.loadgen_wait)
-    except BaseException:
-        await target.close()
-        raise
-    shots = world.shots(
-        schedule.times(shape, seed=seed), start=time.time(), batch=settings.loadgen_batch
-    )
-    load = Run(settings, target, shots, tally)
-    loop = asyncio.get_running_loop()
+        if not await _prepared(driver, stopped):
+            return INTERRUPTED
+        return await _watched(settings, driver)
+    finally:
+        await driver.close()
+
+
+def _on_signals(driver: Driver, stopped: asyncio.Event) -> None:
+    def stop() -> None:
+        if stopped.is_set():
+            os._exit(INTERRUPTED)  # the second time: at once, whatever hangs
+        stopped.set()
+        driver.stop()
+
+    running = asyncio.get_running_loop()
     for name in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(name, load.stop)
-    driving = asyncio.create_task(load.drive())
-    while not driving.done():
-        await asyncio.wait({driving}, timeout=1)
-        course.tick(load.elapsed)
-        line = report.progress(tally, load.elapsed, settings.transactions_per_second)
-        sys.stderr.write(line + "\n")
-    await driving
-    await target.close()
-    sys.stdout.write(report.summary(tally, load.elapsed) + "\n")
-    return 0
+        try:
+            running.add_signal_handler(name, stop)
+        except NotImplementedError:  # Windows: Ctrl-C ends the run without a summary
+            return
+
+
+async def _prepared(driver: Driver, stopped: asyncio.Event) -> bool:
+    """Wait until the run can start; False when it was stopped before."""
+    preparing = asyncio.create_task(driver.prepare())
+    stopping = asyncio.create_task(stopped.wait())
+    try:
+        await asyncio.wait({preparing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not stopped.is_set():
+            await preparing
+    finally:
+        for task in (preparing, stopping):
+            task.cancel()
+        await asyncio.wait({preparing, stopping})
+    return not stopped.is_set()
+
+
+async def _watched(settings: LoadgenSettings, driver: Driver) -> int:
+    """Drive the run, showing how it goes on; report when it is over."""
+    total, course = Tally(), Course()
+    start = Start(now() + HEAD_START_S, time.time() + HEAD_START_S)
+    gc.freeze()  # the world lives as long as the run: collections need not walk it
+    with hdrlog.opened(settings.loadgen_hdr, start.epoch) as log, live.view(settings) as view:
+        driving = asyncio.create_task(driver.drive(start))
+        ticked = 0.0
+        while not driving.done():
+            await asyncio.wait({driving}, timeout=TICK_S)
+            elapsed = max(now() - start.at, ticked + MIN_STRETCH_S)
+            stretch, length = driver.collect(), elapsed - ticked
+            total.add(stretch)
+            course.add(stretch, elapsed)
+            log.add(stretch, begin=ticked, length=length)
+            view.show(total, stretch, elapsed=elapsed, length=length, in_flight=driver.in_flight)
+            ticked = elapsed
+    found = summary.make(settings, total, await driving)
+    said = encode(found).decode() if settings.loadgen_json else report.text(found)
+    sys.stdout.write(said + "\n")
+    if settings.loadgen_html:
+        settings.loadgen_html.write_text(html.page(found, course, total), encoding="utf-8")
+    return 0 if found.ok else FAILED

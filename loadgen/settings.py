@@ -7,12 +7,15 @@ settings or nothing to talk to, 130 stopped at once by a second signal.
 
 import math
 import secrets
+from decimal import Decimal
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
+    FilePath,
     HttpUrl,
     StringConstraints,
     model_validator,
@@ -25,12 +28,23 @@ from wire.options import Option
 from wire.settings import KafkaSettings
 
 MAX_RATE: Final = 1_000_000
+DEFAULT_DURATION_S: Final = 60.0
 
 
-def _parsed(given: Any) -> Any:
+def _thresholds(given: Any) -> Any:
     """Read thresholds given as text: one string (separated by spaces) or several."""
     texts = given.split() if isinstance(given, str) else given
     return tuple(thresholds.parse(text) if isinstance(text, str) else text for text in texts)
+
+
+def _columns(given: Any) -> Any:
+    """Read what columns mean: MEANING=COLUMN, separated by commas."""
+    if not isinstance(given, str):
+        return given
+    pairs = [part.partition("=") for part in given.split(",")]
+    if not all(meaning and column for meaning, _, column in pairs):
+        raise ValueError("expected MEANING=COLUMN,...")
+    return {meaning.strip(): column.strip() for meaning, _, column in pairs}
 
 
 class LoadgenSettings(KafkaSettings):
@@ -52,10 +66,11 @@ class LoadgenSettings(KafkaSettings):
         le=MAX_RATE,
         description="transactions due a second, whatever the server does",
     )
-    loadgen_duration: Annotated[float, Option("--duration")] = Field(
-        60.0,
+    loadgen_duration: Annotated[float | None, Option("--duration")] = Field(
+        None,
         ge=0,
-        description="seconds to send; 0: until stopped",
+        description="seconds to send; 0: until stopped; default: 60, or to the end of a replayed "
+        "file",
     )
     loadgen_arrivals: Annotated[str, AfterValidator(schedule.check), Option("--arrivals")] = Field(
         "constant",
@@ -129,8 +144,49 @@ class LoadgenSettings(KafkaSettings):
         default_factory=lambda: f"lg-{secrets.token_hex(4)}",
         description="begins each transaction_id; default: random, so that no run repeats another's",
     )
+    loadgen_replay: Annotated[FilePath | None, Option("--replay")] = Field(
+        None,
+        description="send the transactions in this CSV or JSONL file in place of simulated ones; "
+        "the columns of PaySim and Sparkov are known by name",
+    )
+    loadgen_replay_columns: Annotated[
+        dict[str, str] | None, NoDecode, BeforeValidator(_columns), Option("--replay-columns")
+    ] = Field(
+        None,
+        description="which columns of the file mean what, as "
+        "source=FROM,target=TO,amount=VALUE[,currency=C][,time=T][,label=IS_FRAUD]",
+    )
+    loadgen_speed: Annotated[float | None, Option("--speed")] = Field(
+        None,
+        gt=0,
+        description="replay at the file's own pace times this; default: at the set rate",
+    )
+    loadgen_verify: Annotated[bool, Option("--verify")] = Field(
+        False, description="match every accepted transaction with its verdict on the stream"
+    )
+    loadgen_expect: Annotated[
+        Annotated[Decimal, Field(ge=0)] | Literal["unknown"], Option("--expect")
+    ] = Field(
+        Decimal(900),
+        description="amounts above this are expected to be fraud and all others legit; unknown: "
+        "other rules are in force, expect nothing",
+    )
+    loadgen_settle: Annotated[float, Option("--settle")] = Field(
+        10.0,
+        ge=0,
+        le=3600,
+        description="seconds that verdicts may still take once sending has ended; then they are "
+        "lost",
+    )
+    loadgen_verify_window: Annotated[int, Option("--verify-window")] = Field(
+        1_000_000,
+        ge=1_000,
+        le=100_000_000,
+        description="transactions that are remembered to match their verdicts, per process; 10 "
+        "bytes each",
+    )
     loadgen_threshold: Annotated[
-        tuple[Threshold, ...], NoDecode, BeforeValidator(_parsed), Option("--threshold")
+        tuple[Threshold, ...], NoDecode, BeforeValidator(_thresholds), Option("--threshold")
     ] = Field(
         (),
         description="what must hold, else exit code 1: 'p99<50ms', 'errors<0.1%', 'lost==0'; "
@@ -140,13 +196,27 @@ class LoadgenSettings(KafkaSettings):
         False,
         description="print the summary as one JSON object and nothing else on standard output",
     )
+    loadgen_hdr: Annotated[Path | None, Option("--hdr")] = Field(
+        None,
+        description="write latencies to this file as an HdrHistogram log, an interval a second",
+    )
+    loadgen_html: Annotated[Path | None, Option("--html")] = Field(
+        None, description="write a report with plots to this file"
+    )
 
     @property
     def seconds(self) -> float:
-        """How long to send; infinite if until stopped."""
+        """How long to send at most; infinite for until stopped, or to the end of a file."""
+        if self.loadgen_duration is None:
+            return math.inf if self.loadgen_replay else DEFAULT_DURATION_S
         return self.loadgen_duration or math.inf
 
     @model_validator(mode="after")
-    def _shape_has_an_end(self) -> Self:
+    def _fit_together(self) -> Self:
         schedule.shape(self.loadgen_arrivals, self.transactions_per_second, self.seconds)
+        for threshold in self.loadgen_threshold:
+            if threshold.metric in thresholds.VERIFIED and not self.loadgen_verify:
+                raise ValueError(f"the threshold {threshold.text!r} needs --verify")
+        if not self.loadgen_replay and (self.loadgen_speed or self.loadgen_replay_columns):
+            raise ValueError("--speed and --replay-columns go with --replay")
         return self

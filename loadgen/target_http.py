@@ -2,7 +2,7 @@
 
 Requests go straight to httpx's transport: cookies, redirects, authentication and a log line for
 each request, which its client adds, are of no use here and cost as much CPU as the request
-itself (measured: 190 us by the client, 115 us by the transport).
+itself (measured at full speed: 200 us a request by the client, 95 us by the transport).
 """
 
 import asyncio
@@ -49,7 +49,7 @@ class HttpTarget:
         self._base = url
         self._url = httpx.URL(url + "/transactions")
         kind = b"application/x-ndjson" if batched else b"application/json"
-        self._headers = [(b"host", self._url.netloc), (b"content-type", kind)]
+        self._headers = httpx.Headers([(b"host", self._url.netloc), (b"content-type", kind)])
         self._extensions = {"timeout": httpx.Timeout(timeout).as_dict()}
         self._transport = AiohttpTransport(
             limits=httpx.Limits(max_connections=connections, keepalive_expiry=KEEP_ALIVE_S),
@@ -75,17 +75,23 @@ class HttpTarget:
             body = records[0].value
         else:
             body = b"\n".join([record.value for record in records])
+        # A stream of known bytes spares working out content headers that aiohttp makes anyway.
         request = httpx.Request(
-            "POST", self._url, headers=self._headers, content=body, extensions=self._extensions
+            "POST",
+            self._url,
+            headers=self._headers,
+            stream=httpx.ByteStream(body),
+            extensions=self._extensions,
         )
+        request.read()
         try:
             response = await self._transport.handle_async_request(request)
-            await response.aread()
+            content = await _content(response)
         except (httpx.HTTPError, OSError) as error:
             return Answer((_kind(error),) * len(records), DEFAULT_RETRY_AFTER_S)
         if response.status_code in _ALL_ACCEPTED:
             return self._one_accepted if len(records) == 1 else Answer((ACCEPTED,) * len(records))
-        return _answer(response, len(records))
+        return _answer(response, content, len(records))
 
     async def close(self) -> None:
         """Close the connections."""
@@ -101,9 +107,18 @@ class HttpTarget:
         return f"it answers {response.status_code}" if response.is_server_error else None
 
 
-def _answer(response: httpx.Response, count: int) -> Answer:
+async def _content(response: httpx.Response) -> bytes:
+    """Read a response to its end, which gives its connection back."""
+    stream = response.stream
+    assert isinstance(stream, httpx.AsyncByteStream)  # noqa: S101 - what async transports return
+    content = b"".join([chunk async for chunk in stream])
+    await stream.aclose()
+    return content
+
+
+def _answer(response: httpx.Response, content: bytes, count: int) -> Answer:
     if response.status_code == _MULTI_STATUS:
-        return Answer(_codes_of(response.content))
+        return Answer(_codes_of(content))
     retry_after = _retry_after(response) if response.status_code in _FOR_NOW else None
     return Answer((str(response.status_code),) * count, retry_after)
 

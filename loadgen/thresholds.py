@@ -14,6 +14,13 @@ METRICS: Final = {
     "rate": "/s",
 }  # fmt: skip
 """What can be bounded, and its unit; a metric in % may also be bounded as a plain count."""
+VERIFIED: Final = frozenset(name for name in METRICS if name.startswith("verdict_")) | {
+    "lost",
+    "duplicate",
+    "misclassified",
+    "fraud",
+}
+"""What is measured by a run that verifies."""
 
 _OPERATORS: Final[Mapping[str, Callable[[float, float], bool]]] = {
     "<=": operator.le,
@@ -36,15 +43,15 @@ class Threshold(NamedTuple):
 
     text: str
     """The expression as given."""
-    key: str
-    """The metric's name in a summary; a share has `%` after it."""
+    metric: str
+    unit: str
+    """`%` for a share; empty for a plain count; else the metric's own."""
     sign: str
     bound: float
     """In the metric's unit: ms, %, 1/s or a count."""
 
-    def holds(self, values: Mapping[str, float | None]) -> bool:
-        """Tell whether the bound is kept; a metric that was not measured does not keep it."""
-        value = values.get(self.key)
+    def holds(self, value: float | None) -> bool:
+        """Tell whether a value keeps the bound; one that was not measured does not."""
         return value is not None and _OPERATORS[self.sign](value, self.bound)
 
 
@@ -64,5 +71,6 @@ def parse(text: str) -> Threshold:
     unit, scale = _SCALES.get(unit, (unit, 1.0))
     if unit and unit != measured_in:
         raise ValueError(f"{text!r}: {metric} is measured in {measured_in or 'counts'}")
-    share = "%" if unit == "%" else ""
-    return Threshold(text.strip(), metric + share, match["sign"], float(match["number"]) * scale)
+    if measured_in != "%":
+        unit = measured_in
+    return Threshold(text.strip(), metric, unit, match["sign"], float(match["number"]) * scale)

@@ -37,7 +37,7 @@ HOURS: Final = 24
 
 DEFAULT_MIX: Final[Mapping[str, float]] = MappingProxyType(
     {
-        "over_limit": 0.018,
+        "over_limit": 0.022,
         "burst": 0.005,
         "structuring": 0.005,
         "takeover": 0.004,

@@ -1,0 +1,159 @@
+"""Following verdicts as they come: over the gateway's event stream, or from Kafka.
+
+A follower hands every verdict's JSON to a callback and goes on for ever; it is subscribed once
+`subscribed` is set. The event stream is read as the HTML standard has it (9.2.6, Interpreting an
+event stream), resuming with Last-Event-ID.
+"""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, Final, NamedTuple, Never, Protocol
+
+import httpx
+import structlog
+from aiokafka import TopicPartition
+from httpx_aiohttp import AiohttpTransport
+
+from loadgen.errors import StreamError
+from loadgen.measure import Tally
+from wire import kafka, topics
+from wire.settings import KafkaSettings
+
+log = structlog.get_logger(__name__)
+PAUSE_S: Final = 0.25
+"""Between a stream's end and the next attempt."""
+SILENCE_S: Final = 40.0
+"""The gateway sends a heartbeat every 15 s; one that is silent for so long is taken as gone."""
+MAX_EVENT_BYTES: Final = 1_048_576
+POLL_MS: Final = 500
+_END_OF_EVENT = re.compile(rb"\r\n\r\n|\n\n|\r\r")
+
+Deliver = Callable[[bytes], None]
+
+
+class Follower(Protocol):
+    """Something that follows verdicts."""
+
+    subscribed: asyncio.Event
+
+    async def follow(self) -> Never:
+        """Deliver verdicts until cancelled."""
+
+
+class Event(NamedTuple):
+    """One event of a stream."""
+
+    kind: bytes
+    """Empty for an unnamed event."""
+    id: bytes | None
+    data: bytes
+
+
+class EventStream:
+    """The verdicts of one gateway, by server-sent events."""
+
+    def __init__(self, url: str, deliver: Deliver, tally: Tally) -> None:
+        self.subscribed = asyncio.Event()
+        self._url = url
+        self._deliver = deliver
+        self._tally = tally
+        self._position = ""
+
+    async def follow(self) -> Never:
+        """Deliver verdicts, connecting again where the stream ends.
+
+        Raises:
+            StreamError: the server refuses the stream.
+        """
+        timeout = httpx.Timeout(SILENCE_S)
+        async with httpx.AsyncClient(
+            transport=AiohttpTransport(trust_env=False), timeout=timeout, trust_env=False
+        ) as client:
+            while True:
+                try:
+                    await self._connect(client)
+                except (httpx.HTTPError, OSError) as error:
+                    log.warning("the event stream broke", cause=str(error) or repr(error))
+                self._tally.reconnects += 1
+                await asyncio.sleep(PAUSE_S)
+
+    async def _connect(self, client: httpx.AsyncClient) -> None:
+        headers = {"accept": "text/event-stream", "accept-encoding": "identity"}
+        if self._position:
+            headers["last-event-id"] = self._position
+        async with client.stream("GET", self._url, headers=headers) as response:
+            if response.is_server_error:
+                log.warning("the event stream is not ready", status=response.status_code)
+                return
+            if response.status_code != httpx.codes.OK:
+                raise StreamError(f"{self._url} answers {response.status_code}")
+            self.subscribed.set()
+            async for event in events(response.aiter_raw()):
+                if event.id is not None:
+                    self._position = event.id.decode()
+                if event.kind == b"gap":
+                    self._tally.gaps += 1
+                    log.warning("the event stream has a gap", detail=event.data.decode())
+                elif event.data and not event.kind:
+                    self._deliver(event.data)
+
+
+class VerdictTopics:
+    """The verdicts in Kafka, from the time of subscribing."""
+
+    def __init__(self, settings: KafkaSettings, deliver: Deliver) -> None:
+        self.subscribed = asyncio.Event()
+        self._settings = settings
+        self._deliver = deliver
+
+    async def follow(self) -> Never:
+        """Deliver verdicts; the client itself finds a broker again that was gone."""
+        names = (self._settings.legit_topic, self._settings.fraud_topic)
+        counts = await topics.wait(self._settings, *names)
+        consumer = await kafka.start(lambda: kafka.consumer(self._settings))
+        try:
+            partitions = [TopicPartition(name, at) for name in names for at in range(counts[name])]
+            consumer.assign(partitions)
+            for partition, end in (await consumer.end_offsets(partitions)).items():
+                consumer.seek(partition, end)
+            self.subscribed.set()
+            while True:
+                found: dict[Any, list[Any]] = await consumer.getmany(timeout_ms=POLL_MS)
+                for records in found.values():
+                    for record in records:
+                        self._deliver(record.value)
+        finally:
+            await kafka.close(consumer)
+
+
+async def events(chunks: AsyncIterator[bytes]) -> AsyncIterator[Event]:
+    """Cut a stream's bytes into events, without those that are comments only.
+
+    Raises:
+        StreamError: an event is longer than any verdict could be.
+    """
+    rest = b""
+    async for chunk in chunks:
+        *whole, rest = _END_OF_EVENT.split(rest + chunk)
+        if len(rest) > MAX_EVENT_BYTES:
+            raise StreamError(f"an event of the stream is longer than {MAX_EVENT_BYTES} bytes")
+        for block in whole:
+            for event in _event(block):
+                yield event
+
+
+def _event(block: bytes) -> Iterator[Event]:
+    kind, position = b"", None
+    data: list[bytes] = []
+    for line in block.splitlines():
+        name, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if name == b"data":
+            data.append(value)
+        elif name == b"id":
+            position = value
+        elif name == b"event":
+            kind = value
+    if data or position is not None:
+        yield Event(kind, position, b"\n".join(data))
