@@ -1,50 +1,81 @@
-"""The answers to a transaction taken in, written straight as bytes: the hot path's output."""
+"""The answers to transactions taken in, written straight as bytes: the hot path's output."""
 
 import json
 import re
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import quote
 
 Headers = list[tuple[bytes, bytes]]
 
+
+class Answer(NamedTuple):
+    """An HTTP answer, as ASGI wants it."""
+
+    status: int
+    headers: Headers
+    body: bytes
+
+
 _JSON: Final = (b"content-type", b"application/json")
 _NO_STORE: Final = (b"cache-control", b"no-store")
 # These characters stand for themselves both in JSON and in a URL's path (RFC 3986, unreserved).
-_PLAIN: Final = re.compile(r"[A-Za-z0-9._~-]+", re.ASCII)
+_plain: Final = re.compile(r"[A-Za-z0-9._~-]+", re.ASCII).fullmatch
 
 
-def accepted(
-    transaction_id: str, topic: bytes, partition: int, offset: int
-) -> tuple[Headers, bytes]:
+def accepted(transaction_id: str, topic: bytes, partition: int, offset: int) -> Answer:
     """Say that Kafka has the transaction; `topic` is the topic's name."""
-    quoted, path = _written(transaction_id)
     body = b'{"transaction_id":%b,"status":"accepted","topic":"%b","partition":%d,"offset":%d}' % (
-        quoted,
+        quoted(transaction_id),
         topic,
         partition,
         offset,
     )
-    return [*_headers(body), (b"location", b"/transactions/" + path)], body
+    answer = json_answer(202, body)
+    answer.headers.append((b"location", location(transaction_id)))
+    return answer
 
 
 def decided(
     transaction_id: str, topic: bytes, partition: int, offset: int, verdict: bytes
-) -> tuple[Headers, bytes]:
-    """Say what the detector decided; `verdict` is its JSON."""
-    quoted, path = _written(transaction_id)
+) -> Answer:
+    """Say that Kafka has the transaction and what the detector decided; `verdict` is its JSON."""
     body = (
         b'{"transaction_id":%b,"status":"decided","topic":"%b","partition":%d,"offset":%d,'
-        b'"verdict":%b}' % (quoted, topic, partition, offset, verdict)
+        b'"verdict":%b}' % (quoted(transaction_id), topic, partition, offset, verdict)
     )
-    return [*_headers(body), (b"location", b"/transactions/" + path)], body
+    answer = json_answer(200, body)
+    answer.headers.append((b"content-location", location(transaction_id)))
+    return answer
 
 
-def _headers(body: bytes) -> Headers:
-    return [_JSON, _NO_STORE, (b"content-length", b"%d" % len(body))]
+def looked_up(transaction_id: str, verdict: bytes) -> Answer:
+    """Say what is known of a transaction; an empty `verdict` stands for one not there yet."""
+    if verdict:
+        text = b'{"transaction_id":%b,"status":"decided","verdict":%b}'
+        return json_answer(200, text % (quoted(transaction_id), verdict))
+    answer = json_answer(202, b'{"transaction_id":%b,"status":"pending"}' % quoted(transaction_id))
+    answer.headers.append((b"retry-after", b"1"))
+    return answer
 
 
-def _written(transaction_id: str) -> tuple[bytes, bytes]:
-    if _PLAIN.fullmatch(transaction_id):
-        plain = transaction_id.encode()
-        return b'"%b"' % plain, plain
-    return json.dumps(transaction_id).encode(), quote(transaction_id, safe="").encode()
+def accepted_result(index: int, transaction_id: str) -> bytes:
+    """Say that Kafka has one record of a batch."""
+    return b'{"index":%d,"status":202,"transaction_id":%b}' % (index, quoted(transaction_id))
+
+
+def json_answer(status: int, body: bytes) -> Answer:
+    """Answer with a JSON body."""
+    return Answer(status, [_JSON, _NO_STORE, (b"content-length", b"%d" % len(body))], body)
+
+
+def quoted(transaction_id: str) -> bytes:
+    """Write an id as a JSON string."""
+    if _plain(transaction_id):
+        return b'"%b"' % transaction_id.encode()
+    return json.dumps(transaction_id).encode()
+
+
+def location(transaction_id: str) -> bytes:
+    """Write the address of a transaction."""
+    plain = transaction_id if _plain(transaction_id) else quote(transaction_id, safe="")
+    return b"/transactions/" + plain.encode()

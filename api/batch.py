@@ -66,18 +66,21 @@ class Batch:
                 waiter.set_result(None)
         self._waiters.clear()
 
-    async def outcome(self) -> int:
-        """Wait until it is settled; give the offset of its first record.
-
-        Raises:
-            UnreachableError: it was not sent.
-            NotAcknowledgedError: it may or may not be in Kafka.
-        """
+    async def landed(self) -> None:
+        """Wait until it is settled."""
         if not self.settled:
             # One future per waiter: a request that is cancelled must not cancel the others'.
             waiter = asyncio.get_running_loop().create_future()
             self._waiters.append(waiter)
             await waiter
+
+    def offset(self, index: int) -> int:
+        """Give the offset of one of the records of a settled batch, counted from 0.
+
+        Raises:
+            UnreachableError: it was not sent.
+            NotAcknowledgedError: it may or may not be in Kafka.
+        """
         if self.error is not None:
             raise self.error
-        return self.base_offset
+        return self.base_offset + index

@@ -1,12 +1,13 @@
 """Request bodies: read under a limit and a deadline, in a media type that is taken."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import lru_cache
 from typing import Final, Literal
 
-from starlette.types import Receive
+from starlette.responses import Response
+from starlette.types import Receive, Send
 
 from api.problems import BODY_TIMEOUT, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE, Problem
 
@@ -15,6 +16,10 @@ MEDIA_TYPES: Final[dict[str, Form]] = {
     "application/json": "json",
     "application/x-ndjson": "ndjson",
 }
+
+
+LINGER_S: Final = 2.0
+"""How long a body that was refused while it arrived is still read, and dropped."""
 
 
 class Disconnected(Exception):  # noqa: N818 - an event, not a fault
@@ -111,6 +116,25 @@ async def object_or_array(receive: Receive, *, object_bytes: int, array_bytes: i
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
+async def refuse_unread(response: Response, receive: Receive, send: Send) -> None:
+    """Answer although the body goes on, and close the connection.
+
+    Closing at once would reset it and could destroy the answer before the client has read it, so
+    what it still sends is dropped for a moment first (nginx calls this a lingering close).
+    """
+    headers = [*response.raw_headers, (b"connection", b"close")]
+    status = response.status_code
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": response.body, "more_body": True})
+    try:
+        async with asyncio.timeout(LINGER_S):
+            async for _ in chunks(receive):
+                pass
+    except (TimeoutError, Disconnected):
+        pass  # either way nobody sends any more
+    await send({"type": "http.response.body", "body": b""})
+
+
 def is_array(body: bytes) -> bool:
     """Tell whether a JSON document, or the beginning of one, is an array."""
     return body.lstrip(b" \t\r\n")[:1] == b"["
@@ -119,8 +143,3 @@ def is_array(body: bytes) -> bool:
 def too_large(name: str, limit: int) -> Problem:
     """Make the problem that names the limit which a body is over."""
     return Problem(TOO_LARGE, f"{name}: at most {limit} bytes are taken", limit=name)
-
-
-def header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes | None:
-    """Give a header's value; its name in lower case, as ASGI has it."""
-    return next((value for key, value in headers if key == name), None)

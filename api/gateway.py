@@ -17,6 +17,7 @@ class Gateway:
         self.started_at = datetime.now(UTC)
         self.hub = Hub(settings)
         self.ingest = Ingest(settings)
+        self.hub.taps.append(self.ingest.saw)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -32,8 +33,12 @@ class Gateway:
             await self.hub.stop()
 
     def drain(self) -> None:
-        """End open streams: called at the shutdown signal, as uvicorn waits for connections."""
+        """End open streams and answer what is in flight.
+
+        Called at the shutdown signal, as uvicorn waits for connections.
+        """
         self.hub.drain()
+        self.ingest.drain()
 
     @property
     def ready(self) -> bool:

@@ -1,48 +1,31 @@
-"""POST /transactions: each record validated, put into Kafka, and answered for."""
+"""`POST /transactions` and `GET /transactions/{id}`: in over HTTP, into Kafka, answered for."""
 
+import asyncio
+from collections.abc import Sequence
 from typing import Final
 
 import structlog
 from fastapi import APIRouter
+from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from api import answers, bodies
-from api.answers import Headers
+from api import answers, batches, bodies, preferences
+from api.answers import Answer
 from api.counts import Counts
-from api.errors import (
-    DeliveryError,
-    NotAcknowledgedError,
-    OverloadedError,
-    ShuttingDownError,
-    UnreachableError,
-)
+from api.errors import DeliveryError
+from api.event import Event
+from api.failures import invalid, undelivered
 from api.outbox import Outbox
-from api.problems import (
-    INTERNAL,
-    INVALID_TRANSACTION,
-    KAFKA_UNAVAILABLE,
-    NOT_ACKNOWLEDGED,
-    NOT_JSON,
-    OVERLOADED,
-    SHUTTING_DOWN,
-    UNSUPPORTED_MEDIA_TYPE,
-    Kind,
-    Problem,
-)
+from api.problems import BODY_TIMEOUT, INTERNAL, OVERLOADED, TOO_LARGE, UNKNOWN_TRANSACTION, Problem
 from api.settings import ApiSettings
+from api.verdicts import Verdicts
 from wire.errors import MessageError
 from wire.messages import accept
 
 log = structlog.get_logger(__name__)
 STOP_MARGIN_S: Final = 0.5
 """What is left of the shutdown grace for writing the last answers."""
-_KINDS: Final[dict[type[DeliveryError], Kind]] = {
-    OverloadedError: OVERLOADED,
-    UnreachableError: KAFKA_UNAVAILABLE,
-    ShuttingDownError: SHUTTING_DOWN,
-    NotAcknowledgedError: NOT_ACKNOWLEDGED,
-}
 
 
 class Ingest:
@@ -52,28 +35,52 @@ class Ingest:
         self.counts = Counts()
         self._settings = settings
         self._topic = settings.transactions_topic.encode()
-        self._outbox: Outbox | None = None
+        self._outbox = Outbox(settings)
+        self._verdicts = Verdicts(settings.verdict_index_size, settings.max_verdict_waiters)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Begin to connect to Kafka; until that is done, every POST is answered 503."""
-        self._outbox = Outbox(self._settings)
         self._outbox.start()
+
+        self._loop = asyncio.get_running_loop()
+
+    def drain(self) -> None:
+        """Begin to stop; may be called from a signal handler."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._begin_stop)
 
     async def stop(self) -> None:
         """Take nothing more, and answer everything in flight before the shutdown grace is over."""
-        if self._outbox is not None:
+        await self._begin_stop()
+
+    def _begin_stop(self) -> asyncio.Task[None]:
+        if self._stopping is None:
+            self._verdicts.release()
             grace = self._settings.api_shutdown_grace_seconds
-            await self._outbox.stop(max(STOP_MARGIN_S, grace - STOP_MARGIN_S))
+            within = max(STOP_MARGIN_S, grace - STOP_MARGIN_S)
+            self._stopping = asyncio.create_task(self._outbox.stop(within), name="stop ingest")
+        return self._stopping
 
     @property
     def ready(self) -> bool:
         """Whether a transaction posted now can be expected to reach Kafka."""
-        return self._outbox is not None and self._outbox.ready
+        return self._outbox.ready
+
+    def saw(self, events: Sequence[Event]) -> None:
+        """Take in verdicts: a tap for the hub."""
+        self._verdicts.saw(events)
 
     def routes(self) -> APIRouter:
         """Make the routes; POST is a bare ASGI route, described in schemas.py."""
         router = APIRouter()
         router.routes.append(Route("/transactions", _Endpoint(self), methods=["POST"]))
+
+        @router.get("/transactions/{transaction_id:path}")
+        async def look_up(transaction_id: str) -> Response:
+            return self._look_up(transaction_id)
+
         return router
 
     async def post(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -87,9 +94,9 @@ class Ingest:
         except Problem as problem:
             await self._refuse(problem, scope, receive, send)
         except MessageError as error:
-            await self._refuse(_invalid(error), scope, receive, send)
+            await self._refuse(invalid(error), scope, receive, send)
         except Exception:
-            log.exception("posting a transaction failed")
+            log.exception("posting transactions failed")
             internal = Problem(INTERNAL, "the gateway failed; its log says why")
             await self._refuse(internal, scope, receive, send)
         else:
@@ -99,43 +106,98 @@ class Ingest:
         finally:
             counts.requests_in_flight -= 1
 
-    async def _answer(self, scope: Scope, receive: Receive) -> tuple[int, Headers, bytes]:
-        if self.counts.requests_in_flight > self._settings.max_requests_in_flight:
-            limit = self._settings.max_requests_in_flight
+    async def _answer(self, scope: Scope, receive: Receive) -> Answer:
+        settings = self._settings
+        if self.counts.requests_in_flight > settings.max_requests_in_flight:
+            limit = settings.max_requests_in_flight
             raise Problem(OVERLOADED, f"max_requests_in_flight ({limit}) is reached")
-        content_type = b""
+        content_type = prefer = b""
         for name, value in scope["headers"]:
             if name == b"content-type":
                 content_type = value
             elif name == b"content-encoding":
                 bodies.check_encoding(value)
+            elif name == b"prefer":
+                prefer = b"%b,%b" % (prefer, value)
         if bodies.form(content_type) == "ndjson":
-            raise Problem(UNSUPPORTED_MEDIA_TYPE, "not yet")
-        async with bodies.deadline(self._settings.body_timeout):
+            return await self._take_lines(receive)
+        async with bodies.deadline(settings.body_timeout):
             body = await bodies.object_or_array(
                 receive,
-                object_bytes=self._settings.max_transaction_bytes,
-                array_bytes=self._settings.max_array_bytes,
+                object_bytes=settings.max_transaction_bytes,
+                array_bytes=settings.max_array_bytes,
             )
-        return await self._take_one(body)
+        if bodies.is_array(body):
+            results = self._results()
+            await batches.take_array(body, results, settings.max_batch_records)
+            return await results.answer()
+        wait = preferences.wait_seconds(prefer.decode("latin-1")) if prefer else None
+        if wait is None:
+            return await self._take_one(body)
+        return await self._take_one_and_wait(body, min(wait, settings.max_wait_seconds))
 
-    async def _take_one(self, body: bytes) -> tuple[int, Headers, bytes]:
+    async def _take_one(self, body: bytes) -> Answer:
         record = accept(body)
         try:
-            assert self._outbox is not None  # noqa: S101 - routes are served after start()
             batch, index = self._outbox.put(record.key, record.value)
-            offset = index + await batch.outcome()
+            await batch.landed()
+            offset = batch.offset(index)
         except DeliveryError as error:
-            raise _undelivered(error, record.transaction_id) from None
-        headers, answer = answers.accepted(
-            record.transaction_id, self._topic, batch.partition, offset
-        )
-        return 202, headers, answer
+            raise undelivered(error, record.transaction_id) from None
+        self._verdicts.accepted(record.transaction_id)
+        return answers.accepted(record.transaction_id, self._topic, batch.partition, offset)
+
+    async def _take_one_and_wait(self, body: bytes, seconds: int) -> Answer:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        record = accept(body)
+        transaction_id = record.transaction_id
+        with self._verdicts.expecting(record.key.decode(), transaction_id) as expectation:
+            try:
+                batch, index = self._outbox.put(record.key, record.value)
+                await batch.landed()
+                offset = batch.offset(index)
+            except DeliveryError as error:
+                raise undelivered(error, transaction_id) from None
+            self._verdicts.accepted(transaction_id)
+            if expectation is None:
+                return answers.accepted(transaction_id, self._topic, batch.partition, offset)
+            verdict = await expectation.within(until - loop.time())
+        place = (transaction_id, self._topic, batch.partition, offset)
+        answer = answers.decided(*place, verdict) if verdict else answers.accepted(*place)
+        answer.headers.append((b"preference-applied", b"wait=%d" % seconds))
+        return answer
+
+    async def _take_lines(self, receive: Receive) -> Answer:
+        results = self._results()
+        try:
+            async with bodies.deadline(self._settings.body_timeout):
+                await batches.take_lines(receive, results, self._settings)
+        except Problem as problem:
+            raise await results.cut_short(problem) from None
+        return await results.answer()
+
+    def _results(self) -> batches.Results:
+        return batches.Results(self._outbox, self._verdicts, self._settings)
+
+    def _look_up(self, transaction_id: str) -> Response:
+        verdict = self._verdicts.find(transaction_id)
+        if verdict is None:
+            raise Problem(
+                UNKNOWN_TRANSACTION,
+                f"not among the last {self._settings.verdict_index_size} transactions",
+            )
+        answer = answers.looked_up(transaction_id, verdict)
+        headers = {name.decode(): value.decode() for name, value in answer.headers}
+        return Response(answer.body, answer.status, headers)
 
     async def _refuse(self, problem: Problem, scope: Scope, receive: Receive, send: Send) -> None:
         self.counts.requests[problem.kind.status] += 1
         self.counts.problems[problem.kind.code] += 1
-        await problem.response()(scope, receive, send)
+        if problem.kind in (TOO_LARGE, BODY_TIMEOUT):
+            await bodies.refuse_unread(problem.response(), receive, send)
+        else:
+            await problem.response()(scope, receive, send)
 
 
 class _Endpoint:
@@ -146,12 +208,3 @@ class _Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._ingest.post(scope, receive, send)
-
-
-def _invalid(error: MessageError) -> Problem:
-    kind = INVALID_TRANSACTION if error.is_json else NOT_JSON
-    return Problem(kind, error.detail, errors=error.errors)
-
-
-def _undelivered(error: DeliveryError, transaction_id: str) -> Problem:
-    return Problem(_KINDS[type(error)], str(error), transaction_id=transaction_id)

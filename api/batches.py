@@ -1,0 +1,243 @@
+"""Many transactions in one body: each validated and sent as it is read, all answered at the end."""
+
+import asyncio
+import json
+from typing import Final
+
+import msgspec
+from starlette.types import Receive
+
+from api import answers, bodies
+from api.answers import Answer
+from api.batch import Batch
+from api.errors import DeliveryError, OverloadedError
+from api.failures import invalid, undelivered
+from api.outbox import Outbox
+from api.problems import (
+    INVALID_TRANSACTION,
+    KAFKA_UNAVAILABLE,
+    NOT_JSON,
+    TOO_LARGE,
+    Problem,
+)
+from api.settings import ApiSettings
+from api.verdicts import Verdicts
+from wire.errors import MessageError
+from wire.messages import accept
+
+MAX_ERRORS_PER_RECORD: Final = 4
+"""Most field errors told for one record of a batch."""
+PAUSE_EVERY_RECORDS: Final = 500
+"""How many records are taken before other requests get their turn."""
+
+_array = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+class Results:
+    """What became of each record of one body, in order.
+
+    Bounds: the settings' max_batch_records, and per record a transaction_id of at most 64
+    characters or one problem.
+    """
+
+    def __init__(self, outbox: Outbox, verdicts: Verdicts, settings: ApiSettings) -> None:
+        self._outbox = outbox
+        self._verdicts = verdicts
+        self._max_bytes = settings.max_transaction_bytes
+        self._patience = settings.delivery_timeout
+        self._entries: list[tuple[str, Batch] | Problem] = []
+        self._batches: dict[Batch, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    async def take(self, record: bytes) -> None:
+        """Validate one record and send it on its way; waits while too much is in flight."""
+        if len(record) > self._max_bytes:
+            self.refuse_long()
+            return
+        try:
+            accepted = accept(record)
+        except MessageError as error:
+            self._entries.append(invalid(error, MAX_ERRORS_PER_RECORD))
+            return
+        while True:
+            try:
+                batch, _ = self._outbox.put(accepted.key, accepted.value)
+            except OverloadedError as error:
+                if await self._room():
+                    continue
+                self._entries.append(undelivered(error, accepted.transaction_id))
+            except DeliveryError as error:
+                self._entries.append(undelivered(error, accepted.transaction_id))
+            else:
+                self._entries.append((accepted.transaction_id, batch))
+                self._batches[batch] = None
+            return
+
+    def refuse_long(self) -> None:
+        """Note a record that is larger than a transaction may be."""
+        self._entries.append(bodies.too_large("max_transaction_bytes", self._max_bytes))
+
+    async def answer(self) -> Answer:
+        """Wait until everything sent is settled; answer for all records.
+
+        Raises:
+            Problem: not one record was accepted, and all for the same sort of cause.
+        """
+        accepted, rejected = await self._settle()
+        body = self._written(accepted)
+        if accepted and not rejected:
+            return answers.json_answer(202, body)
+        if not accepted:
+            retriable = {problem.kind.retriable for problem in rejected}
+            if retriable != {True, False}:
+                raise self._refusal(rejected, body)
+        return answers.json_answer(207, body)
+
+    async def cut_short(self, cause: Problem) -> Problem:
+        """Say why reading ended before the body did, and what became of the records until there."""
+        accepted, _ = await self._settle()
+        return _with_results(cause, self._written(accepted))
+
+    async def _settle(self) -> tuple[int, list[Problem]]:
+        for batch in self._batches:
+            await batch.landed()
+        entries = self._entries
+        for index, entry in enumerate(entries):
+            if isinstance(entry, tuple):
+                transaction_id, batch = entry
+                if batch.error is None:
+                    self._verdicts.accepted(transaction_id)
+                else:
+                    entries[index] = undelivered(batch.error, transaction_id)
+        rejected = [entry for entry in entries if isinstance(entry, Problem)]
+        return len(entries) - len(rejected), rejected
+
+    def _written(self, accepted: int) -> bytes:
+        results = b",".join(
+            answers.accepted_result(index, entry[0])
+            if isinstance(entry, tuple)
+            else _refused_result(index, entry)
+            for index, entry in enumerate(self._entries)
+        )
+        rejected = len(self._entries) - accepted
+        return b'{"accepted":%d,"rejected":%d,"results":[%b]}' % (accepted, rejected, results)
+
+    async def _room(self) -> bool:
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._outbox.room()
+        except TimeoutError:
+            self._patience = 0.0
+            return False
+        return True
+
+    @staticmethod
+    def _refusal(rejected: list[Problem], body: bytes) -> Problem:
+        if not rejected:
+            empty = Problem(INVALID_TRANSACTION, "the body holds no transaction")
+            return _with_results(empty, body)
+        if rejected[0].kind.retriable:
+            kinds = {problem.kind for problem in rejected}
+            kind = kinds.pop() if len(kinds) == 1 else KAFKA_UNAVAILABLE
+            return _with_results(Problem(kind, "no transaction is known to be in Kafka"), body)
+        return _with_results(Problem(INVALID_TRANSACTION, "no transaction is valid"), body)
+
+
+async def take_array(body: bytes, results: Results, max_records: int) -> None:
+    """Take the records of a JSON array.
+
+    Raises:
+        Problem: it is no JSON array, or a longer one than is taken; nothing of it is in Kafka then.
+    """
+    try:
+        records = _array.decode(body)
+    except RecursionError:
+        raise Problem(NOT_JSON, "not valid JSON: nested too deeply") from None
+    except ValueError as error:
+        raise Problem(NOT_JSON, f"not valid JSON: {error}") from None
+    if len(records) > max_records:
+        raise _too_many(max_records)
+    for number, record in enumerate(records, 1):
+        await results.take(bytes(record))
+        if number % PAUSE_EVERY_RECORDS == 0:
+            await asyncio.sleep(0)
+
+
+async def take_lines(receive: Receive, results: Results, settings: ApiSettings) -> None:
+    """Take the records of an NDJSON body line by line, as they arrive.
+
+    Empty lines are skipped; the last line need not end in a line feed.
+
+    Raises:
+        Problem: the body is too large, or has too many records; those before may be in Kafka.
+        Disconnected: the client went away; those that it sent before are in Kafka.
+    """
+    lines = Lines(settings.max_transaction_bytes)
+    size = 0
+    async for chunk in bodies.chunks(receive):
+        size += len(chunk)
+        if size > settings.max_body_bytes:
+            raise bodies.too_large("max_body_bytes", settings.max_body_bytes)
+        await _take_all(lines.feed(chunk), results, settings.max_batch_records)
+    await _take_all(lines.feed(b"\n"), results, settings.max_batch_records)
+
+
+async def _take_all(lines: list[bytes | None], results: Results, max_records: int) -> None:
+    for line in lines:
+        if line is None:
+            results.refuse_long()
+        elif line and not line.isspace():
+            if len(results) >= max_records:
+                raise _too_many(max_records)
+            await results.take(line)
+
+
+class Lines:
+    """Cuts what arrives into lines; holds no more than the beginning of one."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._rest = b""
+        self._skipping = False
+
+    def feed(self, chunk: bytes) -> list[bytes | None]:
+        """Give the lines that are complete now, without line feeds; None for one that is too long.
+
+        A line that is too long is told once, and dropped as it arrives.
+        """
+        lines: list[bytes | None] = []
+        first, *others = chunk.split(b"\n")
+        if self._skipping:
+            if not others:
+                return lines
+            first, *others = others
+            self._skipping = False
+            self._rest = b""
+        first = self._rest + first
+        if others:
+            *complete, self._rest = others
+            lines = [first, *complete]
+        else:
+            self._rest = first
+        if len(self._rest) > self._max_bytes:
+            lines.append(None)
+            self._rest = b""
+            self._skipping = True
+        return lines
+
+
+def _too_many(limit: int) -> Problem:
+    return Problem(
+        TOO_LARGE, f"max_batch_records: at most {limit} are taken", limit="max_batch_records"
+    )
+
+
+def _with_results(problem: Problem, body: bytes) -> Problem:
+    return Problem(problem.kind, problem.detail, **problem.extra, **json.loads(body))
+
+
+def _refused_result(index: int, problem: Problem) -> bytes:
+    document = json.dumps(problem.document(), ensure_ascii=False, separators=(",", ":")).encode()
+    return b'{"index":%d,"status":%d,"error":%b}' % (index, problem.kind.status, document)
