@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from api import sse
+from api import protocol, sse
 from api.event import Event
 from api.filters import Filter
 from api.position import Cursor, Position
@@ -40,8 +40,9 @@ class Audience:
 
     def say(self, chunk: bytes) -> None:
         """Hand a chunk to the clients; one that is behind too far drops out."""
+        framed = protocol.framed(chunk)
         for member in self.members:
-            member.offer(chunk)
+            member.write(chunk, framed)
 
 
 class Channel:

@@ -1,18 +1,57 @@
 """HTTP/1.1 on a connection: uvicorn's, but a response can reach the connection under it.
 
-A stream to a client that has stopped reading can't be ended through ASGI: `send` waits until the
-client reads, and closing waits for the buffer to empty. Only the transport can be aborted.
+A stream needs that twice. One to a client that has stopped reading can't be ended through ASGI:
+`send` waits until the client reads, and closing waits for the buffer to empty; only the transport
+can be aborted. And a chunk that goes to thousands of clients is framed once and written as it is,
+where ASGI would wake a task and frame and copy it for each.
 """
 
+import asyncio
+from typing import Final
+
+from starlette.types import Scope
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-EXTENSION = "fraudstream.transport"
+_EXTENSION: Final = "fraudstream.connection"
+
+
+class Connection:
+    """The connection under a response whose body is sent in chunks (RFC 9112, section 7.1)."""
+
+    __slots__ = ("_transport",)
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+
+    def write(self, framed: bytes) -> bool:
+        """Write a framed chunk of the body; False, and nothing written, if much is waiting."""
+        transport = self._transport
+        if transport.get_write_buffer_size() > HIGH_WATER_LIMIT:
+            return False
+        transport.write(framed)
+        return True
+
+    def abort(self) -> None:
+        """Close at once, dropping what is waiting."""
+        self._transport.abort()
 
 
 class Protocol(HttpToolsProtocol):
-    """Puts the transport into the scope's extensions."""
+    """Puts the connection into each request's scope."""
 
     def on_message_begin(self) -> None:
         """Begin a request."""
         super().on_message_begin()
-        self.scope["extensions"] = {EXTENSION: {"transport": self.transport}}
+        self.scope["extensions"] = {_EXTENSION: {"connection": Connection(self.transport)}}
+
+
+def connection_of(scope: Scope) -> Connection | None:
+    """Give the connection under a request; None where another server runs the application."""
+    extension = scope.get("extensions", {}).get(_EXTENSION)
+    return extension["connection"] if extension else None
+
+
+def framed(chunk: bytes) -> bytes:
+    """Frame a part of a body as HTTP/1.1 sends it."""
+    return b"%x\r\n%b\r\n" % (len(chunk), chunk)

@@ -19,9 +19,10 @@ from api.errors import PositionError
 from api.hub import Hub
 from api.position import STREAMS, Position, decode
 from api.problems import BAD_FILTER, BAD_POSITION, OVERLOADED, SHUTTING_DOWN, TOO_MANY, Problem
+from api.protocol import connection_of
 from api.replay import Replays
 from api.settings import ApiSettings
-from api.subscription import Cause, Subscription, transport_of
+from api.subscription import Cause, Subscription
 
 log = structlog.get_logger(__name__)
 
@@ -115,7 +116,7 @@ class EventStream(Response):
             await send({"type": "http.response.body", "body": b""})
             return
         settings = self._streams.settings
-        member = Subscription(settings.stream_queue_bytes, transport_of(scope))
+        member = Subscription(settings.stream_queue_bytes, connection_of(scope))
         # Each client gets its own pause: those that lose their gateway together come back apart.
         member.offer(sse.retry(int(settings.stream_retry_ms * random.uniform(0.75, 1.25))))  # noqa: S311
         self._streams.enter(self._address, self._wish.only)

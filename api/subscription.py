@@ -5,7 +5,7 @@ from collections import deque
 from enum import StrEnum
 from typing import Final
 
-from starlette.types import Scope
+from api.protocol import Connection
 
 MAX_SEND_BYTES: Final = 256 << 10
 """Queued chunks are joined up to this size: fewer sends for a client that is behind."""
@@ -39,22 +39,22 @@ class Subscription:
     __slots__ = (
         "_bytes",
         "_chunks",
+        "_connection",
         "_limit",
         "_reader",
         "_room",
-        "_transport",
         "cause",
         "ends_at",
         "next_heartbeat",
     )
 
-    def __init__(self, limit: int, transport: asyncio.WriteTransport | None) -> None:
+    def __init__(self, limit: int, connection: Connection | None) -> None:
         self._chunks: deque[bytes] = deque()
         self._bytes = 0
         self._limit = limit
         self._reader: asyncio.Future[None] | None = None
         self._room: asyncio.Future[None] | None = None
-        self._transport = transport
+        self._connection = connection
         self.cause: Cause | None = None
         self.next_heartbeat = 0.0
         self.ends_at = float("inf")
@@ -68,7 +68,12 @@ class Subscription:
             self._bytes += len(chunk)
             if self._reader is not None:
                 _wake(self._reader)
-                self._reader = None
+
+    def write(self, chunk: bytes, framed: bytes) -> None:
+        """Write a chunk at once if nothing is before it; else queue it."""
+        idle = self._reader is not None and not self._chunks
+        if not (idle and self._connection is not None and self._connection.write(framed)):
+            self.offer(chunk)
 
     async def room(self) -> None:
         """Wait until everything queued was taken, or the stream ended."""
@@ -83,6 +88,7 @@ class Subscription:
                 return b""
             self._reader = asyncio.get_running_loop().create_future()
             await self._reader
+            self._reader = None
         chunk = self._chunks.popleft()
         if self._chunks:
             parts = [chunk]
@@ -110,14 +116,8 @@ class Subscription:
     def cut(self, cause: Cause) -> None:
         """End the stream and its connection, even while a send is blocked."""
         self.close(cause)
-        if self._transport is not None:
-            self._transport.abort()
-
-
-def transport_of(scope: Scope) -> asyncio.WriteTransport | None:
-    """Give the connection under a request, if the server lets us have it (api.protocol)."""
-    extension = scope.get("extensions", {}).get("fraudstream.transport")
-    return extension["transport"] if extension else None
+        if self._connection is not None:
+            self._connection.abort()
 
 
 def _wake(waiting: asyncio.Future[None]) -> None:
