@@ -144,7 +144,7 @@ def _page(template: str, name: str = "") -> Asset:
         "static": f"/static/{_digest()}",
         "modules": _preloads(),
         "name": name,
-        "title": name.capitalize(),
+        "title": f"{name.capitalize()} verdicts",
         **{
             f"current_{page}": 'aria-current="page"' if page == name else ""
             for page in ("", *STREAM_NAMES)

@@ -37,7 +37,7 @@ export class AmountChart {
     this.seconds.advance();
     const on = sheet(this.canvas);
     const { pen, width, height, colour } = on;
-    const shown = this.seconds.length - 1;
+    const shown = this.seconds.span;
     const [lowest, rows, most] = this.#extent();
     const column = (width - MARGIN.left - MARGIN.right) / shown;
     const row = (height - MARGIN.top - MARGIN.bottom) / rows;

@@ -3,7 +3,7 @@
 import { toTheSecond } from "./format.js";
 
 export const MARGIN = { left: 46, right: 16, top: 10, bottom: 24 };
-const TICK_EVERY_S = 30;
+const TICKS_S = [5, 10, 15, 30, 60];
 const LABEL_WIDTH = 74;
 
 /**
@@ -58,7 +58,7 @@ export function timeAxis({ pen, width, height, colour }, lastSecond, seconds, x)
   pen.textBaseline = "alphabetic";
   pen.textAlign = "center";
   const plot = width - MARGIN.left - MARGIN.right;
-  const every = TICK_EVERY_S * Math.max(1, Math.ceil(LABEL_WIDTH / ((plot * TICK_EVERY_S) / seconds)));
+  const every = TICKS_S.find((each) => (plot * each) / seconds >= LABEL_WIDTH) ?? 60;
   for (let second = lastSecond - (lastSecond % every); second > lastSecond - seconds; second -= every) {
     const at = x(lastSecond - second);
     if (at > MARGIN.left + 20 && at < width - 26) pen.fillText(toTheSecond(second * 1000), at, height - 7);

@@ -43,7 +43,7 @@ export class Connection {
     /** @type {ConnectionState} */
     this.state = { name: "connecting" };
     this.retryTimer = 0;
-    this.#open();
+    this.source = this.#open();
   }
 
   /** End it for good. */
@@ -54,11 +54,12 @@ export class Connection {
   }
 
   #open() {
-    this.source = new EventSource(this.#resumeAddress());
-    this.source.onopen = () => this.#opened();
-    this.source.onmessage = (event) => this.#arrived(event);
-    this.source.onerror = () => this.#failed();
-    this.source.addEventListener("gap", (event) => this.#missing(/** @type {MessageEvent} */ (event)));
+    const source = new EventSource(this.#resumeAddress());
+    source.onopen = () => this.#opened();
+    source.onmessage = (event) => this.#arrived(event);
+    source.onerror = () => this.#failed();
+    source.addEventListener("gap", (event) => this.#missing(event));
+    return source;
   }
 
   #resumeAddress() {
@@ -114,7 +115,7 @@ export class Connection {
     }
     this.#become({ ...this.state, name: this.openedAt ? "lost" : "connecting", lostAt });
     this.#explain(lostAt);
-    this.retryTimer = setTimeout(() => this.#open(), this.retryMs);
+    this.retryTimer = setTimeout(() => (this.source = this.#open()), this.retryMs);
     this.retryMs = Math.min(2 * this.retryMs, LONGEST_RETRY_MS);
   }
 

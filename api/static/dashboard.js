@@ -5,7 +5,7 @@ import { Connection } from "./connection.js";
 import { shellLine } from "./copy.js";
 import { byId, setText } from "./dom.js";
 import { count, dateAndTime, measure } from "./format.js";
-import { totalOf, watchHealth } from "./health.js";
+import { following, watchHealth } from "./health.js";
 import { Latency } from "./latency.js";
 import { LatestFrauds } from "./latest.js";
 import { Painter } from "./paint.js";
@@ -48,7 +48,10 @@ const connection = new Connection("/stream/all", {
     status.settled();
     counter.request();
   },
-  state: (state) => status.connectionChanged(state),
+  state(state) {
+    if (state.name === "live" && !received) rates.clear(); // what came before it was open is no zero
+    status.connectionChanged(state);
+  },
   gap: (gap) => status.gap(gap),
 });
 
@@ -97,10 +100,7 @@ const drawSpark = (name, values, token) =>
 
 watchHealth((health) => {
   status.healthChanged(health);
-  const streams = Object.values(health.streams ?? {});
-  const parts = streams.map((stream) => totalOf(stream.lag)).filter((lag) => lag !== undefined);
-  const lag = parts.length ? parts.reduce((sum, part) => sum + part, 0) : undefined;
-  const clients = streams.reduce((sum, stream) => sum + (stream.clients ?? 0), 0);
+  const { lag, clients } = following(health.streams ?? {});
   lags.push(lag ?? NaN);
   lags.shift();
   setText(byId("lag"), lag === undefined ? "–" : count(lag));

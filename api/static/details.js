@@ -33,7 +33,7 @@ export class Details {
     const raw = element("pre", { tabindex: 0, "aria-label": "The verdict as JSON" }, json);
     this.root.replaceChildren(
       element("div", { class: "details-top" },
-        element("h2", { id: "details-title", tabindex: -1 }, ...amountOf(verdict), " ", decisionBadge(verdict.decision)), close),
+        element("h2", { id: "details-title", tabindex: -1 }, ...amountOf(verdict), decisionBadge(verdict.decision)), close),
       element("h3", {}, "Transaction"),
       pairs([
         ["From", account(verdict.source)],

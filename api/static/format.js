@@ -49,8 +49,8 @@ export const count = (value) => whole.format(value);
 /** Short for axes: 1.2K. @param {number} value */
 export const brief = (value) => (value < 10 && value % 1 ? fine.format(value) : compact.format(value));
 
-/** One digit after the point below 100, none above. @param {number} value */
-export const measure = (value) => (value < 100 && value > 0 ? fine : whole).format(value);
+/** One digit after the point below 10, none above. @param {number} value */
+export const measure = (value) => (value < 9.95 && value > 0 ? fine : whole).format(value);
 
 /** @param {number | Date} time milliseconds since the Unix epoch */
 export const timeOfDay = (time) => clock.format(time);

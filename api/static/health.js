@@ -41,11 +41,26 @@ export function watchHealth(onHealth) {
 }
 
 /**
- * Add up a lag that may come as one number or by partition.
+ * Add up how far the streams are behind Kafka, and who listens.
+ * @param {Record<string, StreamStatus>} streams
+ * @returns {{lag: number | undefined, clients: number}} lag: undefined where it is not told
+ */
+export function following(streams) {
+  // The stream of all verdicts reads the topics of the two others.
+  const readers = streams.all ? [streams.all] : Object.values(streams);
+  const lags = readers.map(({ lag }) => totalOf(lag)).filter((lag) => lag !== undefined);
+  return {
+    lag: lags.length ? lags.reduce((sum, lag) => sum + lag, 0) : undefined,
+    clients: Object.values(streams).reduce((sum, { clients }) => sum + (clients ?? 0), 0),
+  };
+}
+
+/**
+ * A lag may come as one number, or by partition.
  * @param {unknown} lag
  * @returns {number | undefined}
  */
-export function totalOf(lag) {
+function totalOf(lag) {
   if (typeof lag === "number") return lag;
   if (lag === null || typeof lag !== "object") return undefined;
   const parts = Object.values(lag).filter((part) => typeof part === "number");

@@ -54,11 +54,11 @@ export class Percentiles {
   }
 
   /**
-   * Give one quantile for each second of the window, oldest first; NaN where nothing was counted.
+   * Give one quantile for each second of the span, oldest first; NaN where nothing was counted.
    * @param {number} quantile
    */
   series(quantile) {
-    return Array.from({ length: this.window.length - 1 }, (_, at) =>
-      this.read([quantile], 1, this.window.length - 1 - at)?.[0] ?? NaN);
+    const { span } = this.window;
+    return Array.from({ length: span }, (_, at) => this.read([quantile], 1, span - at)?.[0] ?? NaN);
   }
 }

@@ -28,7 +28,7 @@ export class RateChart {
     this.seconds.advance();
     const on = sheet(this.canvas);
     const { pen, width, height, colour } = on;
-    const shown = this.seconds.length - 1;
+    const shown = this.seconds.span;
     const stacked = this.#stack();
     const ticks = roundTicks(Math.max(0, ...stacked[stacked.length - 1].filter((value) => value >= 0)) * 1.05, 4);
     const top = ticks[ticks.length - 1];
@@ -61,7 +61,7 @@ export class RateChart {
 
   /** The layers' running sums: [0…, layer 0, layer 0 + layer 1, …]. */
   #stack() {
-    const none = new Array(this.seconds.length - 1).fill(0);
+    const none = new Array(this.seconds.span).fill(0);
     return this.layers.reduce((sums, layer) => {
       const series = this.seconds.series(layer.index);
       const below = sums[sums.length - 1];
@@ -121,7 +121,7 @@ export class RateChart {
     this.layers.forEach((layer, index) => {
       pen.fillStyle = colour(layer.colour);
       pen.beginPath();
-      pen.arc(at, y(stacked[index + 1][this.seconds.length - 2 - ago]), 3.5, 0, 2 * Math.PI);
+      pen.arc(at, y(stacked[index + 1][this.seconds.span - 1 - ago]), 3.5, 0, 2 * Math.PI);
       pen.fill();
     });
   }
@@ -146,8 +146,8 @@ export class RateChart {
   /** @param {number} offsetX */
   #point(offsetX) {
     const plot = this.canvas.clientWidth - MARGIN.left - MARGIN.right;
-    const ago = Math.round(((this.canvas.clientWidth - MARGIN.right - offsetX) / plot) * (this.seconds.length - 2));
-    this.#move(ago >= 0 && ago < this.seconds.length - 1 ? ago : undefined);
+    const ago = Math.round(((this.canvas.clientWidth - MARGIN.right - offsetX) / plot) * (this.seconds.span - 1));
+    this.#move(ago >= 0 && ago < this.seconds.span ? ago : undefined);
   }
 
   /** @param {KeyboardEvent} event */

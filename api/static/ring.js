@@ -5,11 +5,13 @@ export class Ring {
   /** @param {number} capacity */
   constructor(capacity) {
     this.capacity = capacity;
-    this.clear();
+    /** @type {T[]} */
+    this.items = [];
+    /** Where the oldest is. */
+    this.start = 0;
   }
 
   clear() {
-    /** @type {T[]} */
     this.items = [];
     this.start = 0;
   }

@@ -3,6 +3,8 @@
 /** The wall clock, but never going back. */
 export const now = () => performance.timeOrigin + performance.now();
 
+const LEAST_SPAN = 30;
+
 export class Seconds {
   /**
    * @param {number} length seconds kept
@@ -12,14 +14,16 @@ export class Seconds {
     this.length = length;
     this.width = width;
     this.sums = new Float64Array(length * width);
-    this.second = Math.floor(now() / 1000);
-    this.first = this.second;
+    this.second = 0;
+    this.first = 0;
+    this.clear();
   }
 
   clear() {
     this.sums.fill(0);
     this.second = Math.floor(now() / 1000);
-    this.first = this.second;
+    /** The first second that is seen whole: the one that runs now has begun already. */
+    this.first = this.second + 1;
   }
 
   /**
@@ -55,7 +59,12 @@ export class Seconds {
 
   /** How many whole seconds there are since the start, at most the window's. */
   get whole() {
-    return Math.min(this.second - this.first, this.length - 1);
+    return Math.max(0, Math.min(this.second - this.first, this.length - 1));
+  }
+
+  /** How many seconds a chart shows: it grows with what there is, from half a minute on. */
+  get span() {
+    return Math.min(this.length - 1, Math.max(LEAST_SPAN, this.whole));
   }
 
   /**
@@ -80,12 +89,11 @@ export class Seconds {
   }
 
   /**
-   * Give one sum's whole seconds, oldest first; NaN for those before the start.
+   * Give one sum's whole seconds over the span, oldest first; NaN for those before the start.
    * @param {number} index
    */
   series(index) {
-    const values = new Array(this.length - 1).fill(NaN);
-    for (let age = this.whole; age >= 1; age -= 1) values[this.length - 1 - age] = this.at(age, index);
-    return values;
+    const { span, whole } = this;
+    return Array.from({ length: span }, (_, at) => (span - at <= whole ? this.at(span - at, index) : NaN));
   }
 }

@@ -2,12 +2,14 @@
 
 import { announce } from "./announce.js";
 import { byId, setText } from "./dom.js";
-import { duration, toTheSecond } from "./format.js";
+import { count, duration, toTheSecond } from "./format.js";
 import { now } from "./seconds.js";
 
 const CALM_AFTER_MS = 8000;
 /** A gap is told first; once a verdict came, or nothing did for this long, there was none. */
 const VERDICT_ON_GAP_MS = 2000;
+
+const NAMES = { connecting: "Connecting", live: "Live", lost: "Reconnecting", refused: "Refused", closed: "Closed" };
 
 /** @typedef {import("./connection.js").ConnectionState} ConnectionState */
 
@@ -20,10 +22,13 @@ export class StatusBar {
     this.connection = { name: "connecting" };
     /** @type {import("./health.js").Health | undefined} */
     this.health = undefined;
-    this.gapTold = false;
+    /** Whether it is not known yet if something is missing since the connection was lost. */
     this.settling = false;
+    /** Whether the banner tells of something past, and so outlives its cause. */
+    this.lasting = false;
     this.timer = 0;
     setInterval(() => this.#tick(), 1000);
+    byId("banner-close").addEventListener("click", () => this.#hide());
   }
 
   /** @param {ConnectionState} state */
@@ -31,12 +36,9 @@ export class StatusBar {
     this.connection = state;
     clearTimeout(this.timer);
     this.settling = state.name === "live" && state.lostFor !== undefined;
-    if (this.settling) {
-      this.gapTold = false;
-      this.timer = setTimeout(() => this.settled(), VERDICT_ON_GAP_MS);
-    }
+    if (this.settling) this.timer = setTimeout(() => this.settled(), VERDICT_ON_GAP_MS);
+    if (state.name !== "live") this.lasting = false;
     this.#show();
-    announce(this.text.textContent ?? "");
   }
 
   /** Call when a verdict came: had something been missing, it would have been told by now. */
@@ -44,53 +46,53 @@ export class StatusBar {
     if (!this.settling) return;
     this.settling = false;
     clearTimeout(this.timer);
-    if (this.gapTold) return;
     const { lostAt = now(), lostFor = 0 } = this.connection;
-    this.#say("good", `Resumed after ${duration(lostFor)}, lost at ${toTheSecond(lostAt)}. Nothing is missing.`);
+    this.#past("good", `Lost at ${toTheSecond(lostAt)}, resumed after ${duration(lostFor)}. Nothing is missing.`);
     this.timer = setTimeout(() => this.#hide(), CALM_AFTER_MS);
   }
 
-  /** @param {unknown} gap */
+  /** @param {unknown} gap what an event named "gap" holds */
   gap(gap) {
-    this.gapTold = true;
     this.settling = false;
     clearTimeout(this.timer);
-    this.#say("bad", `Some verdicts are missing: Kafka no longer has them. ${gapText(gap)}`);
+    this.#past("bad", `Verdicts are missing here, as Kafka no longer has them: ${gapText(gap)}.`);
   }
 
   /** @param {import("./health.js").Health} health */
   healthChanged(health) {
-    const before = this.text.textContent;
-    const wasAway = this.#kafkaAway();
+    const wasAway = this.#away();
     this.health = health;
-    if (wasAway && !this.#kafkaAway() && this.connection.name === "live") {
-      this.#say("good", "Kafka is back. The stream goes on where it stood.");
+    if (wasAway && !this.#away() && this.connection.name === "live") {
+      clearTimeout(this.timer);
+      this.#past("good", "Kafka is back. The stream goes on where it stood.");
       this.timer = setTimeout(() => this.#hide(), CALM_AFTER_MS);
     }
     this.#show();
-    if (before !== this.text.textContent) announce(this.text.textContent ?? "");
   }
 
-  #kafkaAway() {
-    return this.health !== undefined && this.health.reachable && !this.health.ready;
+  /** Whether the stream is open, but nothing can come through it. */
+  #away() {
+    return this.health !== undefined && !this.health.ready;
   }
 
   #show() {
     const { name, lostAt, problem } = this.connection;
-    const waiting = name === "live" && this.#kafkaAway();
+    const waiting = name === "live" && this.#away();
+    const text = waiting ? (this.health?.reachable ? "Waiting for Kafka" : "No answer") : NAMES[name];
     this.pill.dataset.state = waiting ? "waiting" : name;
-    setText(this.text, {
-      connecting: lostAt ? "Can't connect" : "Connecting",
-      live: waiting ? "Waiting for Kafka" : "Live",
-      lost: "Reconnecting",
-      refused: "Refused",
-      closed: "Closed",
-    }[name]);
-    if (name === "refused" && problem) this.#say("bad", `The stream refused: ${problem.detail ?? problem.title}`);
-    else if (waiting) this.#say("warn", "The gateway can't reach Kafka. The stream is open and goes on once it can.");
-    else if (name === "live") {
-      if (this.settling) this.#say("warn", "Connected again. Checking that nothing is missing…");
-      else if (this.banner.dataset.tone === "warn" || name === "live" && this.banner.dataset.tone === "refused") this.#hide();
+    if (text !== this.text.textContent) announce(text);
+    setText(this.text, text);
+    if (name === "refused" && problem) {
+      this.#say("bad", `The stream refused: ${problem.detail ?? problem.title}`);
+    } else if (waiting) {
+      this.lasting = false;
+      this.#say("warn", this.health?.reachable
+        ? "The gateway can't reach Kafka. The stream stays open and goes on once it can."
+        : "The gateway does not answer. The stream is still open, but may be silent.");
+    } else if (this.settling) {
+      this.#say("warn", "Connected again. Checking that nothing is missing…");
+    } else if (!lostAt && !this.lasting || name === "live" && !this.lasting) {
+      this.#hide();
     }
     this.#tick();
   }
@@ -100,10 +102,20 @@ export class StatusBar {
     const { name, lostAt, problem } = this.connection;
     if (!lostAt || (name !== "lost" && name !== "connecting")) return;
     const why = problem ? ` ${problem.detail ?? problem.title}.` : "";
-    const ago = duration(Math.max(0, now() - lostAt));
+    const ago = duration(Math.floor(Math.max(0, now() - lostAt) / 1000) * 1000);
     this.#say("warn", name === "lost"
-      ? `Connection lost at ${toTheSecond(lostAt)}.${why} Reconnecting for ${ago}; what was missed will follow.`
+      ? `Connection lost at ${toTheSecond(lostAt)}.${why} Reconnecting for ${ago}; what is missed meanwhile follows.`
       : `The gateway does not answer.${why} Trying for ${ago}.`);
+  }
+
+  /**
+   * @param {"good" | "bad"} tone
+   * @param {string} text
+   */
+  #past(tone, text) {
+    this.lasting = true;
+    this.#say(tone, text);
+    announce(text);
   }
 
   /**
@@ -113,18 +125,29 @@ export class StatusBar {
   #say(tone, text) {
     this.banner.dataset.tone = tone;
     this.banner.hidden = false;
-    setText(this.banner, text);
+    byId("banner-close").hidden = !this.lasting;
+    setText(byId("banner-text"), text);
   }
 
   #hide() {
+    this.lasting = false;
     this.banner.hidden = true;
-    this.banner.dataset.tone = "";
   }
 }
 
-/** Put a gap into words, whatever its members are. @param {unknown} gap */
-export function gapText(gap) {
-  if (typeof gap !== "object" || gap === null) return String(gap ?? "");
-  const { detail } = /** @type {{detail?: unknown}} */ (gap);
-  return typeof detail === "string" ? detail : JSON.stringify(gap);
+/**
+ * Put a gap into words; its members are the gateway's, so nothing is taken for granted.
+ * @param {unknown} gap
+ */
+function gapText(gap) {
+  const { missing = gap } = /** @type {{missing?: unknown}} */ (Object(gap));
+  return (Array.isArray(missing) ? missing : [missing]).map(rangeText).join("; ");
+}
+
+/** @param {any} range */
+function rangeText(range) {
+  const { topic, partition, expected_offset: from, next_offset: to } = Object(range);
+  if (typeof from !== "number" || typeof to !== "number") return JSON.stringify(range);
+  const where = `${topic}, partition ${partition}`;
+  return to > from ? `${count(to - from)} of ${where} (offsets ${from} to ${to - 1})` : `${where} begins anew at offset ${to}`;
 }

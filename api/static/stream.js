@@ -68,6 +68,7 @@ function connect() {
       listPainter.request();
     },
     state(state) {
+      if (state.name === "live" && !received) clearCharts(); // what came before it was open is no zero
       status.connectionChanged(state);
       if (state.name === "refused") filters.showErrors(state.problem?.errors ?? []);
     },
@@ -76,12 +77,16 @@ function connect() {
   return made;
 }
 
+function clearCharts() {
+  rates.clear();
+  amounts.clear();
+}
+
 /** Begin anew with other filters: what is shown so far does not belong to them. */
 function restart() {
   connection.close();
   ring.clear();
-  rates.clear();
-  amounts.clear();
+  clearCharts();
   latency = new Latency(LATENCY_S);
   received = 0;
   heldAt = 0;
