@@ -13,6 +13,7 @@ import base64
 import binascii
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from api.errors import PositionError
@@ -158,7 +159,7 @@ def _vector(numbers: Iterator[int]) -> tuple[int, ...]:
     count = next(numbers, None)
     if count is None or count > MAX_PARTITIONS:
         raise PositionError("mangled: no possible number of partitions")
-    vector = tuple(number for number, _ in zip(numbers, range(count), strict=False))
+    vector = tuple(islice(numbers, count))
     if len(vector) != count:
         raise PositionError("cut off")
     return vector
