@@ -8,6 +8,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -59,8 +60,8 @@ _SETTINGS: Final[Mapping[str, str]] = {
     # look for those past their timeout each second (10 s by default).
     "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
     # A killed node is known to be gone, and may register again, after this.
-    "broker.session.timeout.ms": "3000",
-    "broker.heartbeat.interval.ms": "500",
+    "broker.session.timeout.ms": "1500",
+    "broker.heartbeat.interval.ms": "300",
     # Data: bounded by time and size; a group that was away for a year finds its offsets.
     "log.retention.hours": "168",
     "log.retention.bytes": str(PARTITION_BYTES),
@@ -80,6 +81,7 @@ class BrokerNode:
     log_dir: Path
     argv: tuple[str, ...]
     env: Mapping[str, str]
+    """Variables to add to the environment."""
 
     @property
     def address(self) -> str:
@@ -152,7 +154,7 @@ def prepare(
             heap_mib=heap_mib,
             flags=(*jvm.fast_start(kafka), *flags),
         )
-        nodes.append(BrokerNode(node_id, host, own, log_dir, argv, jvm.environment()))
+        nodes.append(BrokerNode(node_id, host, own, log_dir, argv, jvm.ENVIRONMENT))
     return tuple(nodes)
 
 
@@ -313,7 +315,7 @@ def _bootstrap_checkpoint(kafka: Installation) -> Path:
         tool = ("kafka.tools.StorageTool", "format", "-t", _kafka_uuid(), "-c", str(properties))
         done = subprocess.run(  # noqa: S603 - our own command line
             jvm.command(kafka, *tool, flags=("-XX:TieredStopAtLevel=1",)),
-            env=jvm.environment(),
+            env=os.environ | jvm.ENVIRONMENT,
             capture_output=True,
             text=True,
             timeout=FORMAT_TIMEOUT_S,

@@ -7,7 +7,7 @@ when it does not fit or is not there: it can make a start faster, never break on
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -38,7 +38,11 @@ _FLAGS: Final = (
     "-Dorg.slf4j.simpleLogger.log.kafka.server.KafkaConfig=warn",
     "-Dorg.slf4j.simpleLogger.log.org.apache.kafka.common.config=warn",
 )
-_FLAG_VARIABLES: Final = ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "CLASSPATH")
+ENVIRONMENT: Final[Mapping[str, str]] = {
+    # glibc otherwise keeps an arena a thread, tens of megabytes with Kafka's eighty threads.
+    "MALLOC_ARENA_MAX": "2",
+}
+"""Variables a JVM needs besides those of this process."""
 
 
 def aot_cache(kafka: Installation) -> Path:
@@ -72,12 +76,3 @@ def command(
         main,
         *arguments,
     )
-
-
-def environment() -> dict[str, str]:
-    """Give the environment for a JVM: ours, without what would change its flags."""
-    env = {
-        k: v for k, v in os.environ.items() if k not in ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS")
-    }
-    # glibc otherwise keeps an arena a thread, tens of megabytes with Kafka's eighty threads.
-    return env | {"MALLOC_ARENA_MAX": "2"}

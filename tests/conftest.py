@@ -1,9 +1,8 @@
 """What every test can have: a real Kafka for the session, topics of its own, or an own broker."""
 
 import asyncio
-import ctypes
+import os
 import shutil
-import signal
 import subprocess
 import sys
 import uuid
@@ -14,12 +13,11 @@ from typing import Any
 
 import pytest
 
-from compose import broker, jars
+from compose import aot, broker, jars, leash
 from wire import topics
 from wire.settings import TopicSettings
 
 STOP_TIMEOUT_S = 10
-PR_SET_PDEATHSIG = 1
 
 
 class Cluster:
@@ -37,12 +35,11 @@ class Cluster:
             if not node_ids or node.node_id in node_ids:
                 with self.log(node.node_id).open("ab") as log:
                     self.processes[node.node_id] = subprocess.Popen(
-                        node.argv,
-                        env=dict(node.env),
+                        # On the leash Kafka dies with pytest, even when that is killed.
+                        (sys.executable, "-I", "-S", leash.__file__, str(os.getpid()), *node.argv),
+                        env=os.environ | node.env,
                         stdout=log,
                         stderr=subprocess.STDOUT,
-                        # Kafka dies with pytest even when that is killed.
-                        preexec_fn=_die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509
                     )
 
     async def start(self, *node_ids: int) -> None:
@@ -72,7 +69,9 @@ class Cluster:
 @pytest.fixture(scope="session")
 def kafka_installation() -> jars.Installation:
     """Kafka's jars, from the user's cache; downloaded on the first run."""
-    return jars.install()
+    installation = jars.install()
+    aot.ensure(installation)
+    return installation
 
 
 @pytest.fixture(scope="session")
@@ -143,7 +142,3 @@ def topic_settings(address: str, **given: Any) -> TopicSettings:
         partitions=4,
         **given,
     )
-
-
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

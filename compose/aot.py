@@ -1,0 +1,98 @@
+"""Kafka's AOT cache: made once for each installation by a training run, for fast starts.
+
+It holds Kafka's classes loaded and linked, and what a run taught the compiler (JEP 483, 514,
+515). The JVM checks it against its own build and the class path and starts without it when it
+does not fit or is missing: it can make a start faster, never break one.
+"""
+
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+import structlog
+
+from compose import broker, jvm, leash
+from compose.broker import BrokerNode
+from compose.jars import Installation, held
+from wire import kafka, topics
+from wire.errors import FraudstreamError
+from wire.settings import TopicSettings, load
+
+log = structlog.get_logger(__name__)
+WRITE_TIMEOUT_S: Final = 120.0
+"""Longest wait for the JVM to write the cache; it takes about five seconds."""
+TRAINING_RECORDS: Final = 200
+
+
+def is_made(installation: Installation) -> bool:
+    """Tell whether there is nothing left to do, because it is there or could not be made."""
+    return jvm.aot_cache(installation).exists() or _failed(installation).exists()
+
+
+def ensure(installation: Installation) -> None:
+    """Make the cache unless it is there; a failure is logged, and not tried again."""
+    if is_made(installation):
+        return
+    with held(installation.home / "aot.lock"):
+        if is_made(installation):  # another process may just have been here
+            return
+        try:
+            with TemporaryDirectory(dir=installation.home, prefix="training-") as scratch:
+                _train(installation, Path(scratch))
+        except (FraudstreamError, OSError, subprocess.SubprocessError) as error:
+            log.warning("kafka starts without its aot cache", error=str(error))
+            _failed(installation).touch()
+
+
+def _failed(installation: Installation) -> Path:
+    return jvm.aot_cache(installation).with_suffix(".failed")
+
+
+def _train(installation: Installation, scratch: Path) -> None:
+    new = scratch / "new.aot"
+    (node,) = broker.prepare(
+        scratch / "data", installation, port=0, flags=(f"-XX:AOTCacheOutput={new}",)
+    )
+    with (scratch / "log").open("wb") as output:
+        process = subprocess.Popen(  # noqa: S603 - our own command line
+            (sys.executable, "-I", "-S", leash.__file__, str(os.getpid()), *node.argv),
+            env=os.environ | node.env,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            asyncio.run(_work(node))
+            process.terminate()
+            process.wait(WRITE_TIMEOUT_S)
+        finally:
+            process.kill()
+            process.wait()
+    new.replace(jvm.aot_cache(installation))
+
+
+async def _work(node: BrokerNode) -> None:
+    """Have the broker do once what it will be asked for: topics, a transaction, a group."""
+    await broker.answers(node.address)
+    settings = load(
+        TopicSettings, kafka_broker_url=node.address, kafka_security_protocol="PLAINTEXT"
+    )
+    await topics.ensure(settings)
+    topic = settings.transactions_topic
+    producer = await kafka.start(lambda: kafka.producer(settings, transactional_id="training"))
+    consumer = kafka.consumer(settings, group_id="training", auto_offset_reset="earliest")
+    try:
+        async with producer.transaction():
+            for number in range(TRAINING_RECORDS):
+                await producer.send(topic, b"training", key=str(number).encode())
+        consumer.subscribe([topic])
+        await consumer.start()
+        for _ in range(TRAINING_RECORDS):
+            await consumer.getone()
+        await consumer.commit()
+    finally:
+        await kafka.close(consumer)
+        await kafka.close(producer)
