@@ -1,37 +1,29 @@
-"""The embedded Kafka: its configuration, the format of its storage, and when it is ready.
+"""The embedded Kafka: its configuration, its command lines, and when it is ready.
 
 Each node is broker and controller at once (KRaft). Nothing is started here: `prepare` gives the
 command lines, a supervisor runs them, `answers` tells when the cluster can be used.
 """
 
 import asyncio
-import base64
 import contextlib
-import json
-import os
-import shutil
 import socket
-import subprocess
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Final
 
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 
-from compose import jvm
+from compose import jvm, storage
 from compose.errors import BrokerError
-from compose.jars import KAFKA_VERSION, Installation
+from compose.jars import Installation
 from wire.errors import BrokerUnreachableError
 
 PORTS_TRIED: Final = 200
 """How far above the brokers' ports a free one is looked for, for the controllers."""
 ASK_EVERY_S: Final = 0.05
 READY_TIMEOUT_S: Final = 60.0
-FORMAT_TIMEOUT_S: Final = 60.0
 REQUEST_TIMEOUT_MS: Final = 2_000
 PARTITION_BYTES: Final = 1 << 30
 """Most bytes a partition keeps, whatever its retention time: a laptop's disk is bounded too."""
@@ -39,7 +31,6 @@ PARTITION_BYTES: Final = 1 << 30
 _REPLICATION: Final = {1: ("1", "1"), 3: ("3", "2")}
 """Brokers to replicas of each partition and how many must be in sync."""
 _LOOPBACK = "127.0.0.1"
-_CHECKPOINT = "bootstrap.checkpoint"
 
 _SETTINGS: Final[Mapping[str, str]] = {
     "process.roles": "broker,controller",
@@ -124,12 +115,12 @@ def prepare(
         raise BrokerError(f"brokers={brokers}: expected 1 or 3")
     ports = _broker_ports(host, port, brokers)
     controllers = _controller_ports(ports, port == 0)
-    cluster_id = _cluster(data_dir, brokers)
+    cluster = storage.cluster(data_dir, brokers)
     replication, in_sync = _REPLICATION[brokers]
     nodes = []
     for node_id, (own, controller) in enumerate(zip(ports, controllers, strict=True), start=1):
         log_dir = data_dir / f"node-{node_id}"
-        _format(log_dir, kafka, cluster_id, node_id)
+        storage.format_node(log_dir, kafka, cluster.cluster_id, node_id)
         voters = (f"{n}@{_LOOPBACK}:{p}" for n, p in enumerate(controllers, start=1))
         properties = {
             **_SETTINGS,
@@ -146,7 +137,7 @@ def prepare(
         for topic in ("transaction.state.log", "share.coordinator.state.topic"):
             properties[f"{topic}.min.isr"] = in_sync
         file = data_dir / f"node-{node_id}.properties"
-        _write(file, _as_properties(properties | dict(extra or {})))
+        storage.write(file, storage.as_properties(properties | dict(extra or {})))
         argv = jvm.command(
             kafka,
             "kafka.Kafka",
@@ -249,103 +240,3 @@ def _bound(host: str, port: int) -> socket.socket:
         found.close()
         raise
     return found
-
-
-def _cluster(data_dir: Path, brokers: int) -> str:
-    """Give the id of the cluster whose data this is, making a new one in an empty directory."""
-    file = data_dir / "cluster.json"
-    wanted = {"kafka": KAFKA_VERSION, "brokers": brokers}
-    try:
-        kept = json.loads(file.read_text())
-        cluster_id = str(kept.pop("cluster_id"))
-    except FileNotFoundError:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        cluster_id = _kafka_uuid()
-        _write(file, json.dumps({"cluster_id": cluster_id, **wanted}) + "\n")
-        return cluster_id
-    except (ValueError, KeyError, AttributeError) as error:
-        raise BrokerError(f"{file} is damaged: {error}") from error
-    for what, value in wanted.items():
-        if kept.get(what) != value:
-            raise BrokerError(
-                f"the data in {data_dir} was made with {what}={kept.get(what)}, not {value}:"
-                " use another data directory, or start afresh"
-            )
-    return cluster_id
-
-
-def _format(log_dir: Path, kafka: Installation, cluster_id: str, node_id: int) -> None:
-    """Write what `kafka-storage format` writes, without a JVM; leave formatted storage alone."""
-    properties = log_dir / "meta.properties"
-    if properties.exists():
-        return
-    log_dir.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(_bootstrap_checkpoint(kafka), log_dir / _CHECKPOINT)
-    meta = {
-        "version": "1",
-        "cluster.id": cluster_id,
-        "node.id": str(node_id),
-        "directory.id": _kafka_uuid(),
-    }
-    _write(properties, _as_properties(meta))
-
-
-def _bootstrap_checkpoint(kafka: Installation) -> Path:
-    """Give the first records of a cluster's metadata log: the feature levels of this Kafka.
-
-    They name no cluster and no node, so Kafka's own tool writes them once for each installation.
-    """
-    kept = kafka.home / _CHECKPOINT
-    if kept.exists():
-        return kept
-    with TemporaryDirectory(dir=kafka.home) as scratch:
-        log_dir = Path(scratch) / "log"
-        properties = Path(scratch) / "format.properties"
-        properties.write_text(
-            _as_properties(
-                {
-                    **_SETTINGS,
-                    "node.id": "1",
-                    "controller.quorum.voters": f"1@{_LOOPBACK}:1",
-                    "listeners": f"PLAINTEXT://{_LOOPBACK}:2,CONTROLLER://{_LOOPBACK}:1",
-                    "log.dirs": str(log_dir),
-                }
-            )
-        )
-        tool = ("kafka.tools.StorageTool", "format", "-t", _kafka_uuid(), "-c", str(properties))
-        done = subprocess.run(  # noqa: S603 - our own command line
-            jvm.command(kafka, *tool, flags=("-XX:TieredStopAtLevel=1",)),
-            env=os.environ | jvm.ENVIRONMENT,
-            capture_output=True,
-            text=True,
-            timeout=FORMAT_TIMEOUT_S,
-            check=False,
-        )
-        if done.returncode != 0:
-            raise BrokerError(f"Kafka can't format its storage: {done.stderr.strip()[-500:]}")
-        (log_dir / _CHECKPOINT).replace(kept)
-    return kept
-
-
-def _kafka_uuid() -> str:
-    """Make a UUID in Kafka's notation: URL-safe base64, never with a leading dash."""
-    while (text := base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")).startswith(
-        "-"
-    ):
-        pass
-    return text
-
-
-def _as_properties(values: Mapping[str, str]) -> str:
-    return "".join(f"{name}={_escaped(value)}\n" for name, value in values.items())
-
-
-def _escaped(value: str) -> str:
-    return value.replace("\\", "\\\\").replace("\n", "\\n")
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file as a whole or not at all."""
-    new = path.with_name(f"{path.name}.new")
-    new.write_text(text)
-    new.replace(path)

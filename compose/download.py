@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Lock
 from typing import Any, Final
 
 import requests
@@ -19,8 +20,9 @@ from jgo.config import GlobalSettings
 from jgo.constants import MAVEN_CENTRAL_URL
 from jgo.maven import MavenContext, PythonResolver
 
+from compose import jars
 from compose.errors import JarsError
-from compose.jars import KAFKA_VERSION, LOCK, Jar, Lock, Report, sha256
+from compose.jars import KAFKA_VERSION, LOCK, Jar, Report, sha256
 
 # Kafka 4.3 logs through slf4j 1.7; its smallest binding writes lines to a stream, which is all
 # that a child process needs.
@@ -40,16 +42,17 @@ def fill(part: Path, wanted: Sequence[Jar], report: Report) -> None:
     Raises:
         JarsError: no network, a jar that is not there, or one with another digest.
     """
-    downloads, jars = part / "downloads", part / "jars"
+    downloads, target = part / "downloads", part / "jars"
     shutil.rmtree(downloads, ignore_errors=True)
-    jars.mkdir(parents=True, exist_ok=True)
-    missing = [jar for jar in wanted if not jar.is_at(jars / jar.filename)]
+    target.mkdir(parents=True, exist_ok=True)
+    missing = [jar for jar in wanted if not jar.is_at(target / jar.filename)]
     progress = _Progress(sum(jar.size for jar in wanted), report)
     progress.add(progress.total - sum(jar.size for jar in missing))
+    missing.sort(key=lambda jar: -jar.size)  # no big one is left for the end
     context = _maven(downloads, progress)
     pool = ThreadPoolExecutor(DOWNLOADS_AT_ONCE)
     try:
-        for fetched in as_completed([pool.submit(_fetch, context, jar, jars) for jar in missing]):
+        for fetched in as_completed([pool.submit(_fetch, context, jar, target) for jar in missing]):
             fetched.result()
     finally:
         progress.stopped = True
@@ -57,15 +60,13 @@ def fill(part: Path, wanted: Sequence[Jar], report: Report) -> None:
         shutil.rmtree(downloads, ignore_errors=True)
 
 
-def relock(path: Path = LOCK) -> Lock:
+def relock(path: Path = LOCK) -> jars.Lock:
     """Resolve the wanted coordinates with their dependencies, download all, write the lock file."""
     with TemporaryDirectory() as scratch:
         context = _maven(Path(scratch), None)
         inputs = [context.create_dependency(coordinate) for coordinate in WANTED]
         found, transitive = context.resolver.resolve(inputs)
-        kept = [
-            d.artifact for d in (*found, *transitive) if d.scope in (None, "compile", "runtime")
-        ]
+        kept = [d.artifact for d in (*found, *transitive) if d.scope in _SCOPES]
         with ThreadPoolExecutor(DOWNLOADS_AT_ONCE) as pool:
             files = list(pool.map(lambda artifact: artifact.resolve(), kept))
         lines = sorted(
@@ -74,26 +75,34 @@ def relock(path: Path = LOCK) -> Lock:
         )
     head = "# Kafka's jars: coordinate, SHA-256, bytes. Written by `python -m compose.download`.\n"
     path.write_text(head + "".join(f"{line}\n" for line in lines))
-    return Lock.read(path)
+    return jars.Lock.read(path)
 
 
-def _fetch(context: Any, jar: Jar, jars: Path) -> None:
+def _fetch(context: Any, jar: Jar, target: Path) -> None:
     artifact = context.project(jar.group, jar.artifact).at_version(jar.version).artifact()
     try:
         file = artifact.resolve()
     except requests.RequestException as error:
         raise JarsError(
-            f"Kafka's jars must be downloaded once and there is no network: {jar}: {error}"
+            f"Kafka must be downloaded once, and {jar} can't be: {_cause(error)}"
         ) from error
     except RuntimeError as error:  # jgo's way to say that no repository has it
-        raise JarsError(f"no repository has {jar}: {error}") from error
+        raise JarsError(f"Kafka must be downloaded once, and no repository has {jar}") from error
     if (actual := sha256(file)) != jar.sha256:
         file.unlink()
         raise JarsError(
-            f"{jar} is not the jar it should be and was removed:"
-            f" its SHA-256 is {actual}, locked is {jar.sha256}"
+            f"{jar} came with another content than the locked one and was removed:"
+            f" SHA-256 {actual}, expected {jar.sha256}"
         )
-    file.rename(jars / jar.filename)
+    file.rename(target / jar.filename)
+
+
+def _cause(error: requests.RequestException) -> str:
+    if isinstance(error, requests.ConnectTimeout | requests.ReadTimeout):
+        return f"the repository does not answer within {TIMEOUT_S} s"
+    if isinstance(error, requests.ConnectionError):
+        return "no network, or the repository can't be reached"
+    return str(error)
 
 
 class _Progress:
@@ -104,6 +113,7 @@ class _Progress:
         self.stopped = False
         self._done = 0
         self._report = report
+        self._lock = Lock()
 
     @contextmanager
     def __call__(self, _filename: str, _size: int) -> Iterator[Callable[[int], None]]:
@@ -112,8 +122,9 @@ class _Progress:
     def add(self, count: int) -> None:
         if self.stopped:
             raise JarsError("the download was stopped")
-        self._done += count
-        self._report(self._done, self.total)
+        with self._lock:
+            self._done += count
+            self._report(self._done, self.total)
 
 
 def _maven(repo_cache: Path, progress: _Progress | None) -> Any:

@@ -15,11 +15,13 @@ from typing import Final, NamedTuple
 
 import platformdirs
 
+from compose.errors import JarsError
+
 KAFKA_VERSION: Final = "4.3.1"
 LOCK: Final = Path(__file__).with_name("jars.lock")
 
 Report = Callable[[int, int], None]
-"""Is told bytes done and bytes in all, from several threads."""
+"""Is told bytes done and bytes in all; called from other threads, one at a time."""
 
 
 class Jar(NamedTuple):
@@ -93,26 +95,35 @@ def install(
     """Give Kafka's jars, downloading what the cache lacks; safe against a second process.
 
     Raises:
-        JarsError: no network, a jar that is not there, or one with another digest.
+        JarsError: no network, a jar that is not there or has another digest, no room for it.
     """
     cache = cache or cache_dir()
     lock = lock or Lock.read()
     home = cache / lock.edition
     jars = home / "jars"
     if not _complete(jars, lock):
-        cache.mkdir(parents=True, exist_ok=True)
-        with held(cache / f"{lock.edition}.lock"):
-            if not _complete(jars, lock):  # another process may just have been here
-                part = cache / f"{lock.edition}.part"
-                if home.exists():  # incomplete: keep what is good
-                    shutil.rmtree(part, ignore_errors=True)
-                    home.rename(part)
-                # Imported here: a start from the cache needs neither jgo nor its HTTP stack.
-                from compose import download  # noqa: PLC0415
-
-                download.fill(part, lock.jars, report or (lambda _done, _total: None))
-                part.rename(home)
+        try:
+            cache.mkdir(parents=True, exist_ok=True)
+            with held(cache / f"{lock.edition}.lock"):
+                if not _complete(jars, lock):  # another process may just have been here
+                    _install(home, lock, report or (lambda _done, _total: None))
+        except OSError as error:
+            raise JarsError(f"Kafka can't be kept in {cache}: {error}") from error
     return Installation(home, tuple(jars / jar.filename for jar in lock.jars), lock.edition)
+
+
+def _install(home: Path, lock: Lock, report: Report) -> None:
+    # Imported here: a start from the cache needs neither jgo nor its HTTP stack.
+    from compose import download  # noqa: PLC0415
+
+    part = home.with_name(f"{home.name}.part")
+    if home.exists():  # damaged: keep what is good, and nothing that was made from the rest
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir()
+        (home / "jars").rename(part / "jars")
+        shutil.rmtree(home)
+    download.fill(part, lock.jars, report)
+    part.rename(home)
 
 
 @contextmanager

@@ -18,6 +18,8 @@ from wire import topics
 from wire.settings import TopicSettings
 
 STOP_TIMEOUT_S = 10
+# A test's broker lives for seconds: the optimising compiler would cost more than it saves.
+QUICK = ("-XX:TieredStopAtLevel=1",)
 
 
 class Cluster:
@@ -25,7 +27,9 @@ class Cluster:
 
     def __init__(self, directory: Path, kafka: jars.Installation, **options: Any) -> None:
         self.directory = directory
-        self.nodes = broker.prepare(directory / "data", kafka, port=0, **options)
+        self.nodes = broker.prepare(
+            directory / "data", kafka, **({"port": 0, "flags": QUICK} | options)
+        )
         self.address = broker.bootstrap(self.nodes)
         self.processes: dict[int, subprocess.Popen[bytes]] = {}
 
