@@ -1,8 +1,8 @@
 """Kafka's AOT cache: made once for each installation by a training run, for fast starts.
 
-It holds Kafka's classes loaded and linked, and what a run taught the compiler (JEP 483, 514,
-515). The JVM checks it against its own build and the class path and starts without it when it
-does not fit or is missing: it can make a start faster, never break one.
+It holds Kafka's classes loaded and linked (JEP 483, 514). The JVM checks it against its own build
+and the class path and starts without it when it does not fit or is missing: it can make a start
+faster, never break one.
 """
 
 import asyncio
@@ -14,15 +14,19 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 import structlog
+from aiokafka.admin import NewTopic
+from aiokafka.errors import KafkaError
+from aiokafka.structs import TopicPartition
 
 from compose import broker, jvm, leash
 from compose.broker import BrokerNode
 from compose.jars import Installation, held
-from wire import kafka, topics
+from wire import kafka
 from wire.errors import FraudstreamError
-from wire.settings import TopicSettings, load
+from wire.settings import KafkaSettings, load
 
 log = structlog.get_logger(__name__)
+WORK_TIMEOUT_S: Final = 60.0
 WRITE_TIMEOUT_S: Final = 120.0
 """Longest wait for the JVM to write the cache; it takes about five seconds."""
 TRAINING_RECORDS: Final = 200
@@ -43,7 +47,7 @@ def ensure(installation: Installation) -> None:
         try:
             with TemporaryDirectory(dir=installation.home, prefix="training-") as scratch:
                 _train(installation, Path(scratch))
-        except (FraudstreamError, OSError, subprocess.SubprocessError) as error:
+        except (FraudstreamError, KafkaError, OSError, subprocess.SubprocessError) as error:
             log.warning("kafka starts without its aot cache", error=str(error))
             _failed(installation).touch()
 
@@ -65,7 +69,7 @@ def _train(installation: Installation, scratch: Path) -> None:
             stderr=subprocess.STDOUT,
         )
         try:
-            asyncio.run(_work(node))
+            asyncio.run(asyncio.wait_for(_work(node), WORK_TIMEOUT_S))
             process.terminate()
             process.wait(WRITE_TIMEOUT_S)
         finally:
@@ -75,24 +79,28 @@ def _train(installation: Installation, scratch: Path) -> None:
 
 
 async def _work(node: BrokerNode) -> None:
-    """Have the broker do once what it will be asked for: topics, a transaction, a group."""
+    """Have the broker do once what it will be asked for: a topic, a transaction with offsets."""
     await broker.answers(node.address)
     settings = load(
-        TopicSettings, kafka_broker_url=node.address, kafka_security_protocol="PLAINTEXT"
+        KafkaSettings, kafka_broker_url=node.address, kafka_security_protocol="PLAINTEXT"
     )
-    await topics.ensure(settings)
-    topic = settings.transactions_topic
-    producer = await kafka.start(lambda: kafka.producer(settings, transactional_id="training"))
-    consumer = kafka.consumer(settings, group_id="training", auto_offset_reset="earliest")
+    partition = TopicPartition("training", 0)
+    admin = await kafka.start(lambda: kafka.admin(settings))
+    producer = kafka.producer(settings, transactional_id="training")
+    consumer = kafka.consumer(settings)
     try:
+        await admin.create_topics([NewTopic(partition.topic, 1, 1)])
+        await producer.start()
         async with producer.transaction():
-            for number in range(TRAINING_RECORDS):
-                await producer.send(topic, b"training", key=str(number).encode())
-        consumer.subscribe([topic])
+            for _ in range(TRAINING_RECORDS):
+                await producer.send(partition.topic, b"training", partition=partition.partition)
+            await producer.send_offsets_to_transaction({partition: TRAINING_RECORDS}, "training")
         await consumer.start()
+        consumer.assign([partition])
+        consumer.seek(partition, 0)
         for _ in range(TRAINING_RECORDS):
             await consumer.getone()
-        await consumer.commit()
     finally:
         await kafka.close(consumer)
         await kafka.close(producer)
+        await kafka.close(admin)

@@ -24,6 +24,12 @@ PORTS_TRIED: Final = 200
 """How far above the brokers' ports a free one is looked for, for the controllers."""
 ASK_EVERY_S: Final = 0.05
 READY_TIMEOUT_S: Final = 60.0
+STOP_S: Final = 2.5
+"""Time to end after SIGTERM; then SIGKILL is right.
+
+A single node ends in 0.3 s. Of three that end together, two close their logs in a second and then
+wait 5 s (fixed in Kafka's raft client) for a new leader of the quorum that is no more.
+"""
 REQUEST_TIMEOUT_MS: Final = 2_000
 PARTITION_BYTES: Final = 1 << 30
 """Most bytes a partition keeps, whatever its retention time: a laptop's disk is bounded too."""

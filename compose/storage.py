@@ -113,7 +113,7 @@ def _bootstrap_checkpoint(kafka: Installation) -> Path:
         )
         tool = ("kafka.tools.StorageTool", "format", "-t", _kafka_uuid(), "-c", str(properties))
         done = subprocess.run(  # noqa: S603 - our own command line
-            jvm.command(kafka, *tool, flags=("-XX:TieredStopAtLevel=1",)),
+            jvm.command(kafka, *tool),
             env=os.environ | jvm.ENVIRONMENT,
             capture_output=True,
             text=True,

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,19 +18,13 @@ from compose import aot, broker, jars, leash
 from wire import topics
 from wire.settings import TopicSettings
 
-STOP_TIMEOUT_S = 10
-# A test's broker lives for seconds: the optimising compiler would cost more than it saves.
-QUICK = ("-XX:TieredStopAtLevel=1",)
-
 
 class Cluster:
     """An embedded Kafka that a test may stop, kill and start again on the same data."""
 
     def __init__(self, directory: Path, kafka: jars.Installation, **options: Any) -> None:
         self.directory = directory
-        self.nodes = broker.prepare(
-            directory / "data", kafka, **({"port": 0, "flags": QUICK} | options)
-        )
+        self.nodes = broker.prepare(directory / "data", kafka, **({"port": 0} | options))
         self.address = broker.bootstrap(self.nodes)
         self.processes: dict[int, subprocess.Popen[bytes]] = {}
 
@@ -52,11 +47,16 @@ class Cluster:
         await broker.answers(self.address, brokers=len(self.nodes), patience=30)
 
     def stop(self) -> None:
-        """Stop all nodes with SIGTERM."""
+        """Stop all nodes as the supervisor does."""
         for process in self.processes.values():
             process.terminate()
+        deadline = time.monotonic() + broker.STOP_S
         for process in self.processes.values():
-            process.wait(STOP_TIMEOUT_S)
+            try:
+                process.wait(max(0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
     def kill(self, *node_ids: int) -> None:
         """Kill the nodes (default: all) with SIGKILL."""

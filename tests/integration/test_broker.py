@@ -1,10 +1,13 @@
 """The embedded Kafka, run for real."""
 
+import shutil
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from aiokafka.structs import TopicPartition
 
-from wire import kafka
+from wire import kafka, topics
 from wire.settings import TopicSettings
 
 
@@ -40,6 +43,54 @@ async def test_a_killed_broker_goes_on_with_its_data(
     await own_broker.start()
     await _send(own_settings, b"after")
     assert await _read(own_settings, own_settings.transactions_topic, 2) == [b"before", b"after"]
+
+
+async def test_a_stopped_broker_goes_on_elsewhere(
+    start_kafka: Callable[..., Any], tmp_path: Path
+) -> None:
+    """The same data started again, on other ports, is the same cluster with the same records."""
+    first = start_kafka()
+    await first.start()
+    settings = _settings(first.address)
+    await topics.ensure(settings)
+    await _send(settings, b"before")
+    first.stop()
+    shutil.move(tmp_path / "kafka-0", tmp_path / "kafka-1")
+    second = start_kafka()
+    await second.start()
+    assert second.address != first.address
+    settings = settings.model_copy(update={"kafka_broker_url": second.address})
+    await _send(settings, b"after")
+    assert await _read(settings, settings.transactions_topic, 2) == [b"before", b"after"]
+
+
+async def test_a_spoilt_aot_cache_prevents_no_start(
+    start_kafka: Callable[..., Any], tmp_path: Path
+) -> None:
+    """The JVM starts without a cache that it can't use."""
+    spoilt = tmp_path / "spoilt.aot"
+    spoilt.write_bytes(b"no cache")
+    cluster = start_kafka(flags=(f"-XX:AOTCache={spoilt}",))
+    await cluster.start()
+
+
+async def test_three_brokers_outlive_one_and_a_restart(start_kafka: Callable[..., Any]) -> None:
+    """With one of three killed, acks=all goes on; after all have stopped, nothing is lost."""
+    cluster = start_kafka(brokers=3)
+    await cluster.start()
+    settings = _settings(cluster.address, replication=3, min_insync_replicas=2)
+    await topics.ensure(settings)
+    await _send(settings, b"three")
+    cluster.kill(2)
+    await _send(settings, b"two")
+    await cluster.start(2)
+    cluster.stop()
+    await cluster.start()
+    assert await _read(settings, settings.transactions_topic, 2) == [b"three", b"two"]
+
+
+def _settings(address: str, **given: Any) -> TopicSettings:
+    return TopicSettings(kafka_broker_url=address, partitions=2, **given)
 
 
 async def _send(settings: TopicSettings, value: bytes) -> None:
