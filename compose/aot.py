@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 import structlog
+from aiokafka import AIOKafkaProducer
 from aiokafka.admin import NewTopic
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
@@ -86,7 +87,7 @@ async def _work(node: BrokerNode) -> None:
     )
     partition = TopicPartition("training", 0)
     admin = await kafka.start(lambda: kafka.admin(settings))
-    producer = kafka.producer(settings, transactional_id="training")
+    producer: AIOKafkaProducer = kafka.producer(settings, transactional_id="training")
     consumer = kafka.consumer(settings)
     try:
         await admin.create_topics([NewTopic(partition.topic, 1, 1)])

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final
 
-from compose import broker, datadir, foreground, jars
+from compose import aot, broker, datadir, foreground, jars
 from compose.broker import BrokerNode
 from compose.child import Part
 from compose.datadir import DataDir
@@ -26,6 +26,9 @@ def prepare(settings: BrokerSettings, data: DataDir, screen: Screen) -> tuple[Br
     """
     with screen.download("downloading Kafka") as report:
         kafka = jars.install(report=report)
+    if not aot.is_made(kafka):
+        screen.step("preparing Kafka for fast starts (once)")
+        aot.ensure(kafka)
     return broker.prepare(
         data.kafka, kafka, brokers=int(settings.brokers), port=settings.kafka_port
     )
