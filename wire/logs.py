@@ -54,7 +54,9 @@ def configure(settings: Settings, part: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    if settings.log_level != "debug":  # what these tell at info is for their own developers
+        for library in ("aiokafka", "httpx"):
+            logging.getLogger(library).setLevel(logging.WARNING)
 
 
 def _named(part: str) -> Any:
