@@ -37,7 +37,7 @@ lock: .venv/dev ## write the locks anew: Python packages and Kafka's jars
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	    --no-header --upgrade --group build --group dev -c requirements/run.txt \
 	    -o requirements/dev.txt pyproject.toml
-	$(BIN)/python -m compose.jars
+	$(BIN)/python -m compose.download
 
 clean: ## remove .venv and all caches of this checkout
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist build

@@ -13,7 +13,6 @@ from compose.settings import BrokerSettings
 from compose.supervisor import Supervisor
 from wire import logs
 
-STOP_S: Final = 2.5
 START_S: Final = 60.0
 
 
@@ -47,7 +46,7 @@ async def start(
     screen.step(f"starting Kafka {jars.KAFKA_VERSION} on {broker.bootstrap(nodes)}")
     for node in nodes:
         name = f"kafka-{node.node_id}"
-        part = Part(name, node.argv, data.log(name), node.env, stop_seconds=STOP_S)
+        part = Part(name, node.argv, data.log(name), node.env, stop_seconds=broker.STOP_S)
         supervisor.start(part)
     await broker.answers(broker.bootstrap(nodes), brokers=len(nodes), patience=START_S)
 

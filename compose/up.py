@@ -21,7 +21,7 @@ from wire import logs, topics
 from wire.settings import TopicSettings, load
 
 STOP_ORDER: Final = ("loadgen", "api", "detector", "kafka")
-# Ctrl-C to the last process gone stays below 10 s: these, and embedded.STOP_S, add up.
+# Ctrl-C to the last process gone stays below 10 s: these, and broker.STOP_S, add up.
 LOADGEN_STOP_S: Final = 2.0
 API_STOP_S: Final = 3.0
 DETECTOR_STOP_S: Final = 2.0
