@@ -1,6 +1,7 @@
 """`python -m detector.backtest`: judge past transactions by a rules file."""
 
 from detector.backtest.settings import BacktestSettings
+from wire import logs
 from wire.options import main
 
 
@@ -8,6 +9,7 @@ def backtest(settings: BacktestSettings) -> int:
     """Judge past transactions by a rules file: what would differ, and why. Writes nothing."""
     from detector.backtest.command import run  # noqa: PLC0415 - `--help` need not load Kafka
 
+    logs.configure(settings, "backtest")
     return run(settings)
 
 

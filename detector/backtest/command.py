@@ -24,7 +24,6 @@ from detector.backtest.trial import Trial
 from detector.errors import BacktestError
 from detector.rules import RuleSet
 from detector.windows import WindowLimits
-from wire import logs
 
 
 def run(settings: BacktestSettings) -> int:
@@ -37,7 +36,6 @@ def run(settings: BacktestSettings) -> int:
         BacktestError: the input can't be read, or the report can't be written.
         StuckError: Kafka does not answer.
     """
-    logs.configure(settings, "backtest")
     with ExitStack() as stack:
         result = find(settings, _bar(stack))
     if settings.backtest_html is not None:
@@ -73,19 +71,19 @@ def _compared_with(settings: BacktestSettings, against: RuleSet | None) -> str:
 def _over_file(
     settings: BacktestSettings, path: Path, result: Result, against: RuleSet | None, progress: Told
 ) -> None:
-    until = settings.backtest_until
     trial = Trial(
         result,
         against=against,
         limits=WindowLimits(settings.backtest_window_entries),
         since_ms=settings.backtest_since,
+        until_ms=settings.backtest_until,
         expects=False,
     )
     size = path.stat().st_size
     for case, done in files.read(path, settings.backtest_label):
-        if until is not None and case.received_ms >= until:
-            break
         trial.take(case)
+        if trial.over:
+            break
         progress(done, size)
     trial.close()
 

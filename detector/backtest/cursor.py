@@ -1,6 +1,7 @@
 """A cursor: reads one partition of a topic from one time to another, in order, and then no more."""
 
 import asyncio
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -16,6 +17,20 @@ BATCH: Final = 2_000
 POLL_MS: Final = 200
 
 Records = list[ConsumerRecord[bytes, bytes]]
+
+
+async def ends(
+    settings: BacktestSettings, partitions: Iterable[TopicPartition]
+) -> dict[TopicPartition, int]:
+    """Give the offset at which each partition ends now, as a reader of committed records sees."""
+    consumer = kafka.consumer(settings)
+    try:
+        async with deadline(settings.backtest_deadline_seconds, "the log's end"):
+            await consumer.start()
+            offsets: dict[TopicPartition, int] = await consumer.end_offsets(list(partitions))
+    finally:
+        await kafka.close(consumer)
+    return offsets
 
 
 class Cursor:
@@ -45,15 +60,14 @@ class Cursor:
     ) -> None:
         await kafka.close(self._consumer)
 
-    async def span(self, since_ms: int | None, until_ms: int | None) -> None:
+    async def span(self, since_ms: int | None, until_ms: int | None, end: int) -> None:
         """Read from the first record stamped `since_ms` or later, up to the first of `until_ms`.
 
-        None: from the log's beginning, up to its end as it is now.
+        None: from the log's beginning; up to the offset `end`, which is the limit in any case.
         """
-        async with deadline(self._limit_s, "bounds of the log"):
+        async with deadline(self._limit_s, "the log's beginning"):
             begin = await self._consumer.beginning_offsets([self.partition])
-            end = await self._consumer.end_offsets([self.partition])
-        self.start, self.end = begin[self.partition], end[self.partition]
+        self.start, self.end = begin[self.partition], end
         if until_ms is not None:
             self.end = await self._offset_at(until_ms)
         if since_ms is not None:

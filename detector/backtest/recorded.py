@@ -2,16 +2,17 @@
 
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from itertools import chain
 from typing import Any
 
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
-from detector.backtest.cursor import Cursor
+from detector.backtest.cursor import Cursor, ends
 from detector.backtest.result import Reference, Result
 from detector.backtest.settings import BacktestSettings
 from detector.backtest.trial import Case, Trial
-from detector.backtest.verdicts import Verdicts
+from detector.backtest.verdicts import SLACK_MS, Verdicts
 from detector.deadline import deadline
 from detector.errors import BacktestError
 from detector.rules import RuleSet
@@ -42,69 +43,82 @@ async def run(
 async def _run(
     settings: BacktestSettings, result: Result, against: RuleSet | None, progress: Progress
 ) -> None:
-    since = settings.backtest_since
+    logs, verdict_ends = await _partitions(settings)
     horizon_ms = max(rules.horizon_ms for rules in (result.rules, against) if rules)
-    from_ms = None if since is None else since - horizon_ms
+    since, until = settings.backtest_since, settings.backtest_until
     async with AsyncExitStack() as stack:
-        logs = []
-        for partition in await _partitions(settings):
-            logs.append(await stack.enter_async_context(Cursor(settings, partition)))
-            await logs[-1].span(from_ms, settings.backtest_until)
-        total, before = sum(log.end - log.start for log in logs), 0
-        for log in logs:
-            trial = Trial(
-                result,
-                against=against,
-                limits=WindowLimits(settings.backtest_window_entries),
-                since_ms=since,
-                expects=settings.backtest_label is None,
+        cursors = []
+        for partition, end in logs.items():
+            cursors.append(await stack.enter_async_context(Cursor(settings, partition)))
+            await cursors[-1].span(
+                None if since is None else since - horizon_ms,
+                # Beyond the range, only to see whose the verdicts are that lie at its edge.
+                None if until is None else until + SLACK_MS,
+                end,
             )
+        total, before = sum(cursor.end - cursor.start for cursor in cursors), 0
+        for cursor in cursors:
             async with AsyncExitStack() as inner:
-                reading = _Reading(settings, result, trial)
+                reading = _Reading(settings, result, against)
                 if against is None and settings.backtest_label is None:
-                    verdicts = Verdicts(settings, log.partition.partition)
+                    verdicts = Verdicts(settings, cursor.partition.partition, verdict_ends)
                     reading.verdicts = await inner.enter_async_context(verdicts)
-                while records := await log.read():
+                while records := await cursor.read():
                     await reading.take(records)
-                    progress(before + log.position - log.start, total)
+                    progress(before + cursor.position - cursor.start, total)
                 await reading.finish()
-            before += log.end - log.start
+            before += cursor.end - cursor.start
 
 
-async def _partitions(settings: BacktestSettings) -> list[TopicPartition]:
-    topic = settings.transactions_topic
+async def _partitions(
+    settings: BacktestSettings,
+) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
+    """Give where each partition ends: those of the transactions, and those of the verdicts."""
+    names = settings.transactions_topic, settings.legit_topic, settings.fraud_topic
     async with deadline(settings.backtest_deadline_seconds, "where the topics are"):
-        counts = await topics.wait(settings, topic, settings.legit_topic, settings.fraud_topic)
-    return [TopicPartition(topic, number) for number in range(counts[topic])]
+        counts = await topics.wait(settings, *names)
+    log, *verdicts = (
+        [TopicPartition(name, number) for number in range(counts[name])] for name in names
+    )
+    # In this order, so that while the log grows each verdict's transaction is in the range.
+    verdict_ends = await ends(settings, chain(*verdicts))
+    return await ends(settings, log), verdict_ends
 
 
 class _Reading:
     """One partition: makes a case of each record."""
 
-    def __init__(self, settings: BacktestSettings, result: Result, trial: Trial) -> None:
+    def __init__(self, settings: BacktestSettings, result: Result, against: RuleSet | None) -> None:
         self.verdicts: Verdicts | None = None
         self._label = settings.backtest_label
         self._result = result
-        self._trial = trial
-        self._newest_ms = 0
+        self._trial = Trial(
+            result,
+            against=against,
+            limits=WindowLimits(settings.backtest_window_entries),
+            since_ms=settings.backtest_since,
+            until_ms=settings.backtest_until,
+            expects=settings.backtest_label is None,
+        )
 
     async def take(self, records: list[Any]) -> None:
+        trial = self._trial
         for record in records:
             try:
                 transaction = decode_transaction(record.value or b"")
             except MessageError:
-                self._result.refused += 1
+                self._result.refused += trial.first_ms is not None and not trial.over
                 continue
-            self._newest_ms = max(self._newest_ms, record.timestamp)
             reference = await self._reference(transaction, record.timestamp)
-            self._trial.take(Case(transaction, record.timestamp, reference))
-        if self.verdicts is not None and self._trial.first_ms is not None:
-            self.verdicts.tidy(self._trial.first_ms, self._newest_ms)
+            trial.take(Case(transaction, record.timestamp, reference))
+        if self.verdicts is not None and trial.first_ms is not None:
+            self.verdicts.tidy(trial.first_ms, trial.last_ms)
 
     async def finish(self) -> None:
-        self._trial.close()
-        if self.verdicts is not None and self._trial.first_ms is not None:
-            await self.verdicts.finish(self._trial.first_ms, self._newest_ms)
+        trial = self._trial
+        trial.close()
+        if self.verdicts is not None and trial.first_ms is not None:
+            await self.verdicts.finish(trial.first_ms, trial.last_ms)
             self._result.extra += self.verdicts.extra
 
     async def _reference(self, transaction: Transaction, received_ms: int) -> Reference | None:

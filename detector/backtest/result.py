@@ -101,9 +101,16 @@ class Timeline:
 
     def add(self, time_ms: int, decision: Decision) -> None:
         """Count a decision."""
-        self.buckets.setdefault(time_ms // self.width_ms, Counter())[decision] += 1
+        bucket = self.buckets.get(time_ms // self.width_ms)
+        if bucket is None:
+            bucket = self._open(time_ms)
+        bucket[decision] += 1
+
+    def _open(self, time_ms: int) -> Counter[Decision]:
+        self.buckets[time_ms // self.width_ms] = Counter()
         while max(self.buckets) - min(self.buckets) >= MAX_BUCKETS:
             self._widen()
+        return self.buckets[time_ms // self.width_ms]
 
     def _widen(self) -> None:
         self.width_ms *= 2

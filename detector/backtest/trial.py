@@ -28,6 +28,7 @@ class Trial:
         against: RuleSet | None = None,
         limits: WindowLimits,
         since_ms: int | None = None,
+        until_ms: int | None = None,
         expects: bool = True,
     ) -> None:
         """Make a trial at the beginning of what will be read.
@@ -36,20 +37,29 @@ class Trial:
             result: what it counts into; its rules are those tried.
             against: rules that give the references in place of those that come with the cases.
             limits: bounds of the windows.
-            since_ms: what is stamped before, up to the first that is not, only moves windows.
+            since_ms: what comes before the first case stamped so, or later, only moves windows.
+            until_ms: the first case stamped so, or later, and all after it, are left aside.
             expects: whether each case should have a reference.
         """
         self._result = result
         self._engine = Engine(result.rules, limits, self._timed)
         self._baseline = Engine(against, limits) if against else None
         self._since_ms = since_ms or 0
+        self._until_ms = until_ms
+        self.over = False
+        """True when the range's end was seen."""
         self.first_ms: int | None = None
-        """Timestamp of the first record that was judged."""
+        """Timestamp of the first case that was judged."""
+        self.last_ms = 0
+        """Latest timestamp of one that was judged."""
         self._expects = expects or against is not None
 
     def take(self, case: Case) -> None:
         """Take in the next case."""
         transaction, received_ms, reference = case
+        self.over = self.over or (self._until_ms is not None and received_ms >= self._until_ms)
+        if self.over:
+            return
         if self.first_ms is None and received_ms >= self._since_ms:
             self.first_ms = received_ms
         if self._baseline is not None:
@@ -59,6 +69,7 @@ class Trial:
             self._engine.decide(transaction, received_ms)
             self._result.replayed += 1
             return
+        self.last_ms = max(self.last_ms, received_ms)
         began = time.perf_counter_ns()
         decided = self._engine.decide(transaction, received_ms)
         self._result.nanoseconds += time.perf_counter_ns() - began

@@ -5,6 +5,7 @@ are in the order of its transactions: so each topic is read just as far as the n
 for, and only the little that was read ahead is held in memory.
 """
 
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Final, Self
@@ -22,29 +23,35 @@ SLACK_MS: Final = 60_000
 TIDY_ABOVE: Final = 50_000
 """With more verdicts held than this, those that nothing will ask for any more are let go."""
 
+_Key = tuple[str, str, int]
+"""Source, id, and the timestamp of the transaction's record: an id may come again later."""
+
 
 class Verdicts:
     """What was recorded in the verdict topics' partition of a number."""
 
-    def __init__(self, settings: BacktestSettings, number: int) -> None:
+    def __init__(
+        self, settings: BacktestSettings, number: int, ends: Mapping[TopicPartition, int]
+    ) -> None:
         self.extra = 0
         """Records that were not asked for: of no transaction, a second verdict, or no verdict."""
         self._since_ms = settings.backtest_since
+        self._ends = ends
         self._cursors = [
             Cursor(settings, TopicPartition(topic, number))
             for topic in (settings.legit_topic, settings.fraud_topic)
         ]
         self._newest_ms = dict.fromkeys(self._cursors, 0)
-        self._held: dict[tuple[str, str], tuple[int, Reference]] = {}
+        self._held: dict[_Key, Reference] = {}
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        """Begin to read. The ends are those of now: open this after the transactions' range."""
         async with AsyncExitStack() as stack:
             for cursor in self._cursors:
                 await stack.enter_async_context(cursor)
                 # A verdict is written after its transaction, so it is stamped later.
-                await cursor.span(self._since_ms and self._since_ms - SLACK_MS, None)
+                since_ms = None if self._since_ms is None else self._since_ms - SLACK_MS
+                await cursor.span(since_ms, None, self._ends[cursor.partition])
             self._stack = stack.pop_all()
         return self
 
@@ -58,7 +65,7 @@ class Verdicts:
 
     async def on(self, transaction: Transaction, received_ms: int) -> Reference | None:
         """Give the verdict on a transaction, reading on as far as it takes; None: there is none."""
-        key = transaction.source, transaction.transaction_id
+        key = transaction.source, transaction.transaction_id, received_ms
         while (found := self._held.pop(key, None)) is None:
             behind = [cursor for cursor in self._cursors if not cursor.done]
             cursor = min(behind, key=self._newest_ms.__getitem__, default=None)
@@ -66,7 +73,7 @@ class Verdicts:
                 return None
             for record in await cursor.read():
                 self._hold(cursor, record)
-        return found[1]
+        return found
 
     async def finish(self, first_ms: int, last_ms: int) -> None:
         """Read on to the end of the range, and count what in it was not asked for."""
@@ -83,10 +90,9 @@ class Verdicts:
 
     def let_go(self, first_ms: int, upto_ms: int) -> None:
         """Forget verdicts on records before `upto_ms`; those from `first_ms` on are extra."""
-        old = [key for key, (received_ms, _) in self._held.items() if received_ms < upto_ms]
-        for key in old:
-            received_ms, _ = self._held.pop(key)
-            self.extra += received_ms >= first_ms
+        for key in [key for key in self._held if key[2] < upto_ms]:
+            del self._held[key]
+            self.extra += key[2] >= first_ms
 
     def _hold(self, cursor: Cursor, record: Any) -> None:
         try:
@@ -96,7 +102,6 @@ class Verdicts:
             return
         received_ms = round(verdict.received_at.timestamp() * 1000)
         self._newest_ms[cursor] = max(self._newest_ms[cursor], received_ms)
-        key = verdict.source, verdict.transaction_id
+        key = verdict.source, verdict.transaction_id, received_ms
         self.extra += key in self._held
-        reference = Reference(verdict.decision, verdict.score, verdict.reasons)
-        self._held[key] = received_ms, reference
+        self._held[key] = Reference(verdict.decision, verdict.score, verdict.reasons)

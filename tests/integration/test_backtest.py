@@ -1,0 +1,159 @@
+"""The backtest over real topics: the recorded verdicts are found, and what differs is seen."""
+
+import asyncio
+from datetime import UTC, datetime
+from decimal import Decimal
+from random import Random
+
+import pytest
+
+from detector import rulesfile
+from detector.backtest.command import find
+from detector.backtest.settings import BacktestSettings
+from detector.batch import judge
+from detector.engine import Engine
+from wire import kafka
+from wire.messages import Transaction, encode
+from wire.settings import load
+
+START_MS = 1_700_000_000_000
+RECORDS = 3_000
+BATCH = 1_000
+POISON = b"no transaction"
+RULES = """
+threshold = 50
+duplicates = "20s"
+[[rules]]
+id = "amount-limit"
+kind = "amount_limit"
+limit = 900
+[[rules]]
+id = "velocity"
+kind = "velocity"
+weight = 30
+within = "10s"
+limit = 5
+"""
+
+
+class Record:
+    """What the detector reads of a Kafka record."""
+
+    topic, key, headers = "", None, ()
+
+    def __init__(self, partition, offset, timestamp, value):
+        self.partition, self.offset, self.timestamp = partition, offset, timestamp
+        self.value = value
+
+
+def traffic(partition):
+    """Make a partition's records: 10 ms apart, some late, some twice, some that are poison."""
+    random = Random(partition)
+    records = []
+    for number in range(RECORDS):
+        stamp = START_MS + number * 10 - random.choice([0, 0, 0, 25])
+        transaction = Transaction(
+            f"{partition}-{random.randrange(RECORDS)}",
+            f"account-{partition}-{random.randrange(40)}",
+            "x",
+            Decimal(random.randrange(1, 95_000)) / 100,
+        )
+        value = POISON if random.random() < 0.01 else encode(transaction)
+        records.append(Record(partition, number, stamp, value))
+    return records
+
+
+@pytest.fixture
+def rules(tmp_path):
+    """A rules file with a window."""
+    path = tmp_path / "rules.toml"
+    path.write_text(RULES)
+    return path
+
+
+@pytest.fixture
+async def judged(kafka_settings, rules):
+    """Topics with transactions, and with the verdicts on them in transactions, some aborted."""
+    plain = kafka.producer(kafka_settings)
+    writer = kafka.producer(
+        kafka_settings, transactional_id=kafka_settings.legit_topic, retry_backoff_ms=5
+    )
+    await asyncio.gather(plain.start(), writer.start())
+    topics = {"legit": kafka_settings.legit_topic, "fraud": kafka_settings.fraud_topic}
+    for partition in range(2):  # the other two stay empty
+        records = traffic(partition)
+        for record in records:
+            await plain.send(
+                kafka_settings.transactions_topic,
+                record.value,
+                partition=partition,
+                timestamp_ms=record.timestamp,
+            )
+        engine = Engine(rulesfile.load(rules))
+        for first in range(0, RECORDS, BATCH):
+            outcome = judge(engine, records[first : first + BATCH], datetime.now(UTC))
+            for aborted in (True, False):
+                await writer.begin_transaction()
+                for decision, topic in topics.items():
+                    for key, value in getattr(outcome, decision):
+                        await writer.send(topic, value, key, partition)
+                await (writer.abort_transaction() if aborted else writer.commit_transaction())
+    await plain.flush()
+    yield kafka_settings
+    await asyncio.gather(plain.stop(), writer.stop())
+
+
+async def backtest(judged, **given):
+    given = {f"backtest_{name}": value for name, value in given.items()}
+    settings = load(BacktestSettings, **(judged.model_dump() | given))
+    return await asyncio.to_thread(find, settings)
+
+
+async def test_the_same_rules_find_every_recorded_verdict_the_same(judged, rules):
+    """Decision, score and reasons of every verdict come out again, and no verdict is left over."""
+    result = await backtest(judged, rules=rules)
+    assert result.same
+    assert result.decisions["fraud"] > 100
+    assert result.duplicates > 20
+    assert result.refused > 10
+    assert result.decided + result.duplicates + result.refused == 2 * RECORDS
+
+
+async def test_a_range_is_judged_as_within_the_whole_log(judged, rules):
+    """From the middle of the log the verdicts are the same, after a replay from the horizon."""
+    result = await backtest(judged, rules=rules, since=START_MS + 20_000, until=START_MS + 25_000)
+    assert result.same
+    assert 800 < result.decided + result.duplicates < 1_200
+    assert result.replayed > 3_000
+
+
+async def test_other_rules_flip_what_they_should(judged):
+    """The shipped rules know no velocity: what flips became legit, for that reason."""
+    result = await backtest(judged, examples=5)
+    assert result.confusion["legit", "fraud"] == 0
+    assert not result.same
+    assert result.missing == 0
+    assert len(result.examples["changed"]) == 5
+    assert {each.reference.reasons[-1].rule for each in result.examples["changed"]} == {"velocity"}
+
+
+async def test_a_second_verdict_and_a_missing_one_are_found(judged, rules):
+    """What exactly-once forbids does not stay unseen."""
+    known = await backtest(judged, rules=rules)
+    unjudged = Transaction("late", "account-0-1", "x", Decimal(1))
+    verdict = judge(
+        Engine(rulesfile.load(rules)),
+        [Record(0, 0, START_MS + 10, encode(Transaction("once", "a", "x", Decimal(1))))],
+        datetime.now(UTC),
+    ).legit[0][1]
+    producer = await kafka.start(lambda: kafka.producer(judged))
+    await producer.send_and_wait(
+        judged.transactions_topic, encode(unjudged), partition=0, timestamp_ms=START_MS + 40_000
+    )
+    await producer.send_and_wait(judged.legit_topic, verdict, partition=0)
+    await producer.send_and_wait(judged.legit_topic, verdict, partition=0)
+    await producer.stop()
+    result = await backtest(judged, rules=rules)
+    assert (result.missing, result.extra) == (1, 2)
+    assert [each.transaction_id for each in result.examples["missing"]] == ["late"]
+    assert result.decided == known.decided + 1

@@ -1,0 +1,333 @@
+"""The backtest: what it counts, what it says differs, and what it reads from files."""
+
+import json
+from datetime import UTC, datetime
+from decimal import Decimal
+from html.parser import HTMLParser
+
+import pytest
+
+from detector import rulesfile
+from detector.backtest import html
+from detector.backtest.command import find, run
+from detector.backtest.files import read
+from detector.backtest.result import MAX_BUCKETS, Confusion, Reference, Result, Timeline
+from detector.backtest.settings import BacktestSettings
+from detector.backtest.trial import Case, Trial
+from detector.engine import Engine
+from detector.errors import BacktestError, RulesError
+from detector.windows import WindowLimits
+from wire.errors import SettingsError
+from wire.messages import Transaction
+from wire.settings import load
+
+STRICTER = """
+[[rules]]
+id = "amount-limit"
+kind = "amount_limit"
+limit = 500
+[[rules]]
+id = "velocity"
+kind = "velocity"
+within = "60s"
+limit = 2
+shadow = true
+"""
+LINES = [
+    {"source": "a", "target": "x", "amount": "100", "received_at": 1_000, "fraud": 0},
+    {"source": "a", "target": "x", "amount": "600.5", "received_at": 2_000, "fraud": 1},
+    {"source": "a", "target": "x", "amount": "700", "received_at": 3_000, "fraud": 0},
+    {"source": "b", "target": "x", "amount": "900.01", "received_at": 4_000, "fraud": 1},
+    {"source": "b", "target": "x", "amount": "50", "received_at": 5_000, "fraud": 1},
+]
+
+
+@pytest.fixture
+def lines(tmp_path):
+    """A JSONL file of five labelled transactions."""
+    path = tmp_path / "log.jsonl"
+    path.write_text("\n".join(map(json.dumps, LINES)))
+    return path
+
+
+@pytest.fixture
+def stricter(tmp_path):
+    """A rules file that calls more than 500 fraud, and counts transactions in shadow."""
+    path = tmp_path / "stricter.toml"
+    path.write_text(STRICTER)
+    return path
+
+
+def settings(**given):
+    return load(BacktestSettings, **{f"backtest_{name}": value for name, value in given.items()})
+
+
+def test_compared_with_labels(lines, stricter):
+    """Confusion, precision and recall say how the rules do against the truth."""
+    result = find(settings(input=lines, rules=stricter, label="fraud"))
+    expected = {("fraud", "fraud"): 2, ("legit", "fraud"): 1, ("fraud", "legit"): 1}
+    expected["legit", "legit"] = 1
+    assert expected == result.confusion
+    confusion = result.confusion
+    assert {confusion.precision, confusion.recall, confusion.f1} == {2 / 3}
+    assert (result.decided, result.flips, result.changed) == (5, 2, 0)
+
+
+def test_compared_with_other_rules(lines, stricter):
+    """Each flip has its reasons now and before."""
+    result = find(settings(input=lines, rules=stricter, against=rulesfile_default(lines)))
+    flipped = [
+        (each.transaction_id, each.reference.decision, each.decided.reasons[0].detail)
+        for each in result.examples["became fraud"]
+    ]
+    assert flipped == [
+        ("line-2", "legit", "amount 600.5 > 500"),
+        ("line-3", "legit", "amount 700 > 500"),
+    ]
+    assert result.examples["became legit"] == []
+    assert result.changed == 1, "the reason of 900.01 is another"
+
+
+def rulesfile_default(beside):
+    path = beside.parent / "default.toml"
+    path.write_text('[[rules]]\nid = "amount-limit"\nkind = "amount_limit"\nlimit = 900\n')
+    return path
+
+
+def test_each_rule_has_its_hits_and_cost(lines, stricter):
+    """Shadow rules are counted too; each check has a cost."""
+    result = find(settings(input=lines, rules=stricter, label="fraud"))
+    hits = {rule.id: (rule.hits, rule.hits_on_fraud) for rule in result.rule_results.values()}
+    assert hits == {"amount-limit": (3, 2), "velocity": (1, 0)}
+    assert all(rule.calls == 5 and rule.microseconds > 0 for rule in result.rule_results.values())
+    assert result.microseconds > 0
+
+
+@pytest.mark.parametrize(
+    ("bounds", "decided", "replayed"),
+    [
+        ({}, 5, 0),
+        ({"since": 3_000}, 3, 2),
+        ({"since": "3000", "until": 5_000}, 2, 2),
+        ({"until": 1_000}, 0, 0),
+    ],
+)
+def test_since_and_until(lines, stricter, bounds, decided, replayed):
+    """What is before the range only moves the windows; what is after it is not read."""
+    result = find(settings(input=lines, rules=stricter, **bounds))
+    assert (result.decided, result.replayed) == (decided, replayed)
+    velocity = result.rule_results["velocity"]
+    assert velocity.hits == (decided > 0), "the third transaction of a, with two before the range"
+
+
+def test_duplicates_have_no_decision(tmp_path):
+    """As live, the same id again is counted and not decided."""
+    path = tmp_path / "log.jsonl"
+    line = json.dumps(LINES[0] | {"transaction_id": "1"})
+    path.write_text(f"{line}\n\n{line}\n")
+    result = find(settings(input=path))
+    assert (result.decided, result.duplicates) == (1, 1)
+
+
+def test_csv_and_jsonl_are_read_alike(tmp_path, lines):
+    """A CSV with a header gives the same transactions; columns of no use are left aside."""
+    path = tmp_path / "log.csv"
+    rows = [",".join([*LINES[0], "note"])]
+    rows += [",".join([*map(str, line.values()), "hm"]) for line in LINES]
+    path.write_text("\ufeff" + "\n".join(rows), encoding="utf-8")
+    from_csv = [case for case, _ in read(path, "fraud")]
+    from_jsonl = [case for case, _ in read(lines, "fraud")]
+    strip = [(case[1:], case.transaction.amount) for case in from_jsonl]
+    assert [(case[1:], case.transaction.amount) for case in from_csv] == strip
+    assert from_csv[1] == Case(
+        Transaction("line-3", "a", "x", Decimal("600.5")), 2_000, Reference("fraud")
+    )
+
+
+def test_numbers_in_json_stay_decimal(tmp_path):
+    """An amount written as a number is read digit by digit."""
+    path = tmp_path / "log.jsonl"
+    path.write_text(
+        '{"source": "a", "target": "x", "amount": 900.0001, "occurred_at": "2026-01-01T00:00:00Z"}'
+    )
+    [(case, _)] = read(path, None)
+    assert str(case.transaction.amount) == "900.0001"
+    assert case.received_ms == datetime(2026, 1, 1, tzinfo=UTC).timestamp() * 1000
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ('{"source": "a"}', "line 1: Object missing required field `target`"),
+        ('{"source": "a", "target": "b", "amount": "1"}', "needs received_at or occurred_at"),
+        (
+            '{"source": "a", "target": "b", "amount": "1", "received_at": "2026-01-01T00:00:00"}',
+            "received_at needs an offset from UTC",
+        ),
+        ('{"source": "a", "target": "b", "amount": "-1", "received_at": 1}', "line 1: `amount`"),
+        ('{"source": "a", "target": "b", "amount": "1", "received_at": 1}', "has no fraud"),
+        (
+            '{"source": "a", "target": "b", "amount": "1", "received_at": 1, "fraud": "maybe"}',
+            "fraud is neither fraud nor legit: 'maybe'",
+        ),
+        ("[1]", "line 1: expected a JSON object"),
+        ("{", "can't be read as .jsonl"),
+        ("\x00\xff", "can't be read as .jsonl"),
+    ],
+)
+def test_errors_name_file_and_line(tmp_path, line, complaint):
+    """A line that can't be used is told, not skipped."""
+    path = tmp_path / "log.jsonl"
+    path.write_text(line, encoding="latin-1")
+    with pytest.raises(BacktestError) as caught:
+        find(settings(input=path, label="fraud"))
+    assert str(caught.value).startswith(str(path))
+    assert complaint in str(caught.value)
+
+
+def test_a_bad_rules_file_is_told(lines, tmp_path):
+    """The rules are checked before anything is read."""
+    path = tmp_path / "bad.toml"
+    path.write_text("threshold = 0")
+    with pytest.raises(RulesError, match=r"bad.toml: threshold"):
+        find(settings(input=lines, rules=path))
+
+
+@pytest.mark.parametrize("since", ["yesterday", "2026-01-01T00:00:00"])
+def test_times_need_an_offset(since):
+    """A time without an offset from UTC could be any of a day's."""
+    with pytest.raises(SettingsError, match=r"BACKTEST_SINCE.*expected RFC 3339 with offset"):
+        settings(since=since)
+
+
+def test_times_are_milliseconds():
+    """RFC 3339 is read exactly."""
+    assert settings(since="1970-01-01T01:00:00.001+01:00").backtest_since == 1
+    assert settings(since="earliest", until="latest").backtest_since is None
+
+
+@pytest.mark.parametrize(("strict", "code"), [(True, 1), (False, 0)])
+def test_strict_tells_a_difference_by_the_exit_code(lines, stricter, capsys, strict, code):
+    """A script can ask if anything differs."""
+    given = settings(input=lines, rules=stricter, label="fraud", strict=strict, json=True)
+    assert run(given) == code
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["confusion"] == {
+        "legit_legit": 1,
+        "legit_fraud": 1,
+        "fraud_legit": 1,
+        "fraud_fraud": 2,
+    }
+    assert [each["transaction_id"] for each in printed["examples"]["became_fraud"]] == ["line-3"]
+    assert printed["same"] is False
+
+
+def test_tables_say_it_all(lines, stricter, capsys):
+    """The terminal shows counts, confusion, rules and examples."""
+    run(settings(input=lines, rules=stricter, label="fraud"))
+    printed = capsys.readouterr().out
+    for text in ("decided otherwise", "precision 66.67%", "velocity", "line-5"):
+        assert text in printed
+
+
+class Page(HTMLParser):
+    """What a page refers to, and whether its tags match."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.links, self.text = [], [], ""
+
+    def handle_starttag(self, tag, attributes):
+        self.links += [value for name, value in attributes if name in ("src", "href")]
+        if tag not in ("meta", "br"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        pass
+
+    def handle_endtag(self, tag):
+        assert tag == self.open.pop()
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_the_page_is_whole_and_needs_nothing_else(lines, stricter, tmp_path):
+    """The HTML report is well-formed, refers to nothing outside, and escapes what it shows."""
+    path = tmp_path / "report.html"
+    lines.write_text(lines.read_text().replace('"b"', '"<b>&"'))
+    run(settings(input=lines, rules=stricter, label="fraud", html=path))
+    page = Page()
+    page.feed(path.read_text(encoding="utf-8"))
+    assert (page.open, page.links) == ([], [])
+    assert "<b>& → x" in page.text
+    for text in ("Decisions by time", "Precision and recall by threshold", "amount 700 > 500"):
+        assert text in page.text
+
+
+def test_a_page_of_nothing():
+    """An empty range makes a report as well."""
+    assert "Nothing differs" in html.page(Result(rulesfile.load(None), "nothing", 10))
+
+
+def test_a_report_that_can_not_be_written_is_told(lines, tmp_path):
+    """The path stands in the error."""
+    with pytest.raises(BacktestError, match=r"none/report.html: No such file"):
+        run(settings(input=lines, html=tmp_path / "none" / "report.html"))
+
+
+def test_a_trial_decides_as_the_engine_does():
+    """Watching the rules' cost changes no decision."""
+    rules = rulesfile.parse(STRICTER.encode(), "rules.toml")
+    result, engine = Result(rules, "the engine", 10), Engine(rules)
+    trial = Trial(result, limits=WindowLimits())
+    for number in range(50):
+        transaction = Transaction(str(number), "ab"[number % 2], "x", Decimal(number * 20 + 1))
+        decided = engine.decide(transaction, number)
+        trial.take(Case(transaction, number, Reference(*decided)))
+    assert result.same
+    assert result.decided == 50
+
+
+def test_missing_and_changed_are_told_apart():
+    """No verdict, another reason, a verdict too many: each is counted, with a few examples."""
+    result = Result(rulesfile.load(None), "recorded", 1)
+    trial = Trial(result, limits=WindowLimits())
+    for number in range(3):
+        small = Transaction(f"a{number}", "a", "x", Decimal(1))
+        trial.take(Case(small, 1))
+        large = Transaction(f"b{number}", "a", "x", Decimal(901))
+        trial.take(Case(large, 1, Reference("fraud", 100)))
+        trial.take(Case(small, 1, Reference("legit", 0)))
+    assert (result.missing, result.changed, result.extra, result.flips) == (3, 3, 3, 0)
+    assert {kind: len(each) for kind, each in result.examples.items()} == {
+        "became fraud": 0,
+        "became legit": 0,
+        "changed": 1,
+        "missing": 1,
+    }
+    assert not result.same
+
+
+def test_thresholds_show_what_each_would_make(lines, stricter):
+    """The sweep at the threshold in force gives the confusion that is."""
+    result = find(settings(input=lines, rules=stricter, label="fraud"))
+    sweep = dict(result.thresholds())
+    assert sweep[result.rules.threshold] == result.confusion
+    assert len(sweep) == 100
+
+
+@pytest.mark.parametrize("step", [1, 1_000, 3_600_000])
+def test_a_timeline_has_few_buckets_and_loses_nothing(step):
+    """However long the log, the plot has a bounded number of bars with every decision in one."""
+    timeline = Timeline()
+    for number in range(1_000):
+        timeline.add(1_700_000_000_000 + number * step, "legit")
+    assert len(list(timeline)) <= MAX_BUCKETS
+    assert sum(counts.total() for _, counts in timeline) == 1_000
+
+
+def test_shares_of_nothing_are_none():
+    """Without fraud there is no recall."""
+    confusion = Confusion({("legit", "legit"): 3})
+    assert (confusion.precision, confusion.recall, confusion.f1) == (None, None, None)
