@@ -97,7 +97,8 @@ class Panel:
         table.add_column()
         per_second = f"{stretch.sent / length:,.0f}/s"
         table.add_row("rate", f"{per_second} of {stretch.due / length:,.0f}/s due")
-        table.add_row("sent", f"{total.sent:,}   in flight {in_flight:,}")
+        waiting = max(0, total.due - total.sent - total.dropped)
+        table.add_row("sent", f"{total.sent:,}   in flight {in_flight:,}   waiting {waiting:,}")
         table.add_row("p50", f"{now_p50:.1f} ms   all {p50:.1f} ms")
         table.add_row("p99", f"{now_p99:.1f} ms   all {p99:.1f} ms")
         table.add_row("errors", _errors(total))

@@ -9,9 +9,10 @@ from loadgen.summary import Summary, Verification
 def progress(total: Tally, stretch: Tally, *, elapsed: float, length: float, in_flight: int) -> str:
     """Say in one line where the run stands; rates and latencies are of the last stretch."""
     p50, p99 = stretch.latency.percentiles((50, 99))
+    waiting = max(0, total.due - total.sent - total.dropped)
     return (
         f"{elapsed:.0f} s: {total.sent:,} sent, {stretch.sent / length:,.0f}/s "
-        f"of {stretch.due / length:,.0f}/s due, {in_flight} in flight, "
+        f"of {stretch.due / length:,.0f}/s due, {in_flight:,} in flight, {waiting:,} waiting, "
         f"p50 {p50:.1f} ms, p99 {p99:.1f} ms, "
         f"errors {_by_code(total.errors) or 0}, late {total.late}, dropped {total.dropped}"
     )

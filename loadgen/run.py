@@ -7,6 +7,7 @@ bound they are dropped. So nothing queues up here, however long the server stall
 """
 
 import asyncio
+import math
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -62,6 +63,8 @@ class Run:
     ) -> None:
         self.in_flight = 0
         """Transactions sent and not answered yet."""
+        self.ended = math.inf
+        """The clock's reading when sending ended."""
         self._settings = settings
         self._target = target
         self._tally = tally
@@ -88,7 +91,8 @@ class Run:
         everything.add_done_callback(lambda _: self._over.set())
         try:
             await self._over.wait()
-            seconds = now() - start.at
+            self.ended = now()
+            self._drop_overdue(shots, start)
             await until(lambda: not self.in_flight, self._settings.loadgen_grace)
         finally:
             for sender in senders:
@@ -98,7 +102,14 @@ class Run:
             if not sender.cancelled():
                 sender.result()
         self._tally.cut_off += self.in_flight
-        return seconds
+        return self.ended - start.at
+
+    def _drop_overdue(self, shots: Iterator[Shot], start: Start) -> None:
+        """Count what was due before the end and never got its turn."""
+        for shot in shots:
+            if start.at + shot.due > self.ended:
+                break
+            self._tally.dropped += len(shot.payments)
 
     async def _sender(self, shots: Iterator[Shot], start: Start) -> None:
         tally = self._tally
@@ -111,14 +122,12 @@ class Run:
                 await asyncio.sleep(wait)
             if self._over.is_set():
                 return
-            count = len(shot.payments)
-            tally.due += count
             behind = now() - due
             if behind > drop_after:
-                tally.dropped += count
+                tally.dropped += len(shot.payments)
                 continue
             if behind > late_after:
-                tally.late += count
+                tally.late += len(shot.payments)
             # A timer may fire a little early; then the time counts from the send.
             since = due + min(behind, 0.0)
             first = self._number + 1

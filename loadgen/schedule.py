@@ -114,6 +114,22 @@ def times(segments: Shape, *, seed: int | None = None) -> Iterator[float]:
         done = end
 
 
+class Dues:
+    """Counts what has fallen due."""
+
+    def __init__(self, times: Iterator[float]) -> None:
+        self._times = times
+        self._next = next(times, math.inf)
+
+    def until(self, seconds: float) -> int:
+        """Give how many fell due up to a time that the calls before did not count."""
+        due = 0
+        while self._next <= seconds:
+            due += 1
+            self._next = next(self._times, math.inf)
+        return due
+
+
 def _even() -> Iterator[float]:
     return map(float, count())
 
