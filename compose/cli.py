@@ -10,8 +10,8 @@ from api.settings import ApiSettings
 from compose.settings import BrokerSettings, TailSettings, UpSettings
 from detector.__main__ import detector
 from detector.settings import DetectorSettings
-from loadgen.__main__ import loadgen
-from loadgen.settings import LoadgenSettings
+from loadgen.__main__ import loadgen, verify
+from loadgen.settings import LoadgenSettings, VerifySettings
 from wire import logs
 from wire.options import command
 from wire.settings import TopicSettings
@@ -66,6 +66,7 @@ app.command("up")(command(UpSettings, up))
 app.command("api")(command(ApiSettings, api))
 app.command("detector")(command(DetectorSettings, detector))
 app.command("loadgen")(command(LoadgenSettings, loadgen))
+app.command("verify")(command(VerifySettings, verify))
 app.command("broker")(command(BrokerSettings, broker))
 app.command("topics")(command(TopicSettings, topics))
 app.add_typer(tail, name="tail")

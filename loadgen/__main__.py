@@ -1,6 +1,6 @@
 """`python -m loadgen`: drive transactions, measure, verify."""
 
-from loadgen.settings import LoadgenSettings
+from loadgen.settings import LoadgenSettings, VerifySettings
 from wire.options import main
 
 
@@ -12,6 +12,16 @@ def loadgen(settings: LoadgenSettings) -> int:
     at once by a second Ctrl-C.
     """
     from loadgen.service import run  # noqa: PLC0415 - `--help` need not load the clients
+
+    return run(settings)
+
+
+def verify(settings: VerifySettings) -> int:
+    """Check that each transaction in the log has exactly one, right verdict.
+
+    Exit codes: 0 it is so; 1 it is not; 2 bad settings, or nothing to talk to.
+    """
+    from loadgen.verify import run  # noqa: PLC0415 - as above
 
     return run(settings)
 

@@ -8,13 +8,10 @@ is lost; a verdict on a number within the window is matched once and a duplicate
 
 from array import array
 from decimal import Decimal
-from typing import Final, Literal
+from typing import Final
 
 from loadgen.measure import Tally
-from loadgen.payments import LABELS
-
-Expectation = Decimal | Literal["unknown"]
-"""Amounts above it are expected to be fraud and the others legit; or nothing is expected."""
+from loadgen.payments import LABELS, Expectation
 
 _ACCEPTED: Final = 1
 _DECIDED: Final = 2

@@ -1,7 +1,7 @@
 """What is sent: payments with the label kept beside them, and when they are due."""
 
 from decimal import Decimal
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 ORDINARY: Final = "ordinary"
 """Label of a payment that belongs to no fraud scenario."""
@@ -15,6 +15,9 @@ LABELS: Final = (
     "fraud",
 )
 """All labels: ordinary, the simulated scenarios, and fraud of no named kind in replayed files."""
+
+Expectation = Decimal | Literal["unknown"]
+"""Amounts above it are expected to be fraud and the others legit; or nothing is expected."""
 
 
 class Account(NamedTuple):

@@ -7,6 +7,7 @@ settings or nothing to talk to, 130 stopped at once by a second signal.
 
 import math
 import secrets
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
@@ -23,12 +24,18 @@ from pydantic import (
 from pydantic_settings import NoDecode
 
 from loadgen import schedule, thresholds
+from loadgen.payments import Expectation
 from loadgen.thresholds import Threshold
+from wire.messages import instant
 from wire.options import Option
 from wire.settings import KafkaSettings
 
 MAX_RATE: Final = 1_000_000
 DEFAULT_DURATION_S: Final = 60.0
+EXPECT_DESCRIPTION: Final = (
+    "amounts above this are expected to be fraud and all others legit; unknown: other rules are "
+    "in force, expect nothing"
+)
 
 
 def _thresholds(given: Any) -> Any:
@@ -45,6 +52,22 @@ def _columns(given: Any) -> Any:
     if not all(meaning and column for meaning, _, column in pairs):
         raise ValueError("expected MEANING=COLUMN,...")
     return {meaning.strip(): column.strip() for meaning, _, column in pairs}
+
+
+def _since(text: str) -> datetime | None:
+    if text == "earliest":
+        return None
+    if text.isdecimal():
+        return instant(int(text))
+    found = datetime.fromisoformat(text)
+    if found.tzinfo is None:
+        raise ValueError("a time needs an offset, such as +00:00 or Z")
+    return found
+
+
+def _checked_since(text: str) -> str:
+    _since(text)
+    return text
 
 
 class LoadgenSettings(KafkaSettings):
@@ -164,12 +187,8 @@ class LoadgenSettings(KafkaSettings):
     loadgen_verify: Annotated[bool, Option("--verify")] = Field(
         False, description="match every accepted transaction with its verdict on the stream"
     )
-    loadgen_expect: Annotated[
-        Annotated[Decimal, Field(ge=0)] | Literal["unknown"], Option("--expect")
-    ] = Field(
-        Decimal(900),
-        description="amounts above this are expected to be fraud and all others legit; unknown: "
-        "other rules are in force, expect nothing",
+    loadgen_expect: Annotated[Expectation, Option("--expect")] = Field(
+        Decimal(900), description=EXPECT_DESCRIPTION
     )
     loadgen_settle: Annotated[float, Option("--settle")] = Field(
         10.0,
@@ -220,3 +239,40 @@ class LoadgenSettings(KafkaSettings):
         if not self.loadgen_replay and (self.loadgen_speed or self.loadgen_replay_columns):
             raise ValueError("--speed and --replay-columns go with --replay")
         return self
+
+
+class VerifySettings(KafkaSettings):
+    """Which stretch of the log to audit, and what to expect of it."""
+
+    verify_since: Annotated[str, AfterValidator(_checked_since), Option("--since")] = Field(
+        "earliest",
+        description="from when on: earliest, RFC 3339, or Unix time in milliseconds",
+    )
+    verify_duration: Annotated[float, Option("--duration")] = Field(
+        0.0,
+        ge=0,
+        description="seconds to watch what comes, before judging; 0: judge what is there now",
+    )
+    verify_settle: Annotated[float, Option("--settle")] = Field(
+        10.0,
+        ge=0,
+        le=3600,
+        description="seconds that verdicts may take; then they are lost",
+    )
+    verify_expect: Annotated[Expectation, Option("--expect")] = Field(
+        Decimal(900), description=EXPECT_DESCRIPTION
+    )
+    verify_window: Annotated[int, Option("--window")] = Field(
+        300_000,
+        ge=1_000,
+        le=10_000_000,
+        description="transactions that are remembered to match them; about 200 bytes each",
+    )
+    verify_json: Annotated[bool, Option("--json")] = Field(
+        False, description="print the findings as one JSON object"
+    )
+
+    @property
+    def since(self) -> datetime | None:
+        """From when on; None for the beginning."""
+        return _since(self.verify_since)

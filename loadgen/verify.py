@@ -1,0 +1,167 @@
+"""`fraudstream verify`: each transaction in the log has exactly one, right verdict.
+
+Reads the transactions topic over a span of time beside the verdict topics and the dead letters,
+as committed, from Kafka alone: it holds for traffic from anywhere.
+"""
+
+import asyncio
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from time import monotonic as now
+from typing import Any, Final
+
+import msgspec
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from loadgen.audit import Audit, Findings
+from loadgen.settings import VerifySettings
+from wire import kafka, logs, topics
+from wire.errors import MessageError
+from wire.messages import decode_transaction, decode_verdict, instant
+
+POLL_MS: Final = 200
+MAX_RECORDS: Final = 5_000
+"""Records taken at once: what one step of the audit works on."""
+IDLE_POLLS: Final = 10
+"""So many polls without an outcome mean that there is none at the moment."""
+FAILED: Final = 1
+_EVER: Final = datetime.min.replace(tzinfo=UTC)
+
+
+def run(settings: VerifySettings) -> int:
+    """Audit the log; give the exit code: 0 all is right, 1 it is not."""
+    logs.configure(settings, "verify")
+    return asyncio.run(_run(settings))
+
+
+async def _run(settings: VerifySettings) -> int:
+    counts = await topics.wait(settings, *topics.names(settings))
+    consumer = await kafka.start(lambda: kafka.consumer(settings, fetch_max_wait_ms=POLL_MS))
+    reading = Reading(settings, consumer, counts)
+    loop = asyncio.get_running_loop()
+    if sys.platform != "win32":
+        for name in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(name, reading.stop)
+    try:
+        findings = await reading.audit()
+    finally:
+        await kafka.close(consumer)
+    sys.stdout.write(_said(findings, as_json=settings.verify_json) + "\n")
+    return 0 if findings.ok else FAILED
+
+
+class Reading:
+    """Reads the topics side by side and hands what they hold to an audit."""
+
+    def __init__(
+        self, settings: VerifySettings, consumer: AIOKafkaConsumer, counts: Mapping[str, int]
+    ) -> None:
+        self._settings = settings
+        self._consumer = consumer
+        self._log = _partitions(counts, settings.transactions_topic)
+        self._outcomes = _partitions(
+            counts, settings.legit_topic, settings.fraud_topic, settings.dead_letter_topic
+        )
+        self._audit = Audit(window=settings.verify_window, expect=settings.verify_expect)
+        self._since = settings.since or _EVER
+        self._latest = _EVER
+        self._idle = 0
+        self._stopped = asyncio.Event()
+
+    def stop(self) -> None:
+        """Watch no longer; what was read is still judged."""
+        self._stopped.set()
+
+    async def audit(self) -> Findings:
+        """Read to the end of the span and judge."""
+        await self._seek()
+        deadline = now() + self._settings.verify_duration
+        while now() < deadline and not self._stopped.is_set():
+            await self._step()
+        ends: dict[TopicPartition, int] = await self._consumer.end_offsets(self._log)
+        while not await self._read_to(ends):
+            await self._step(ends)
+        deadline = now() + self._settings.verify_settle
+        while self._audit.pending and now() < deadline:
+            await self._step(ends)
+        # Once more to the end of the outcomes: a duplicate comes after what it doubles.
+        while self._idle < IDLE_POLLS and now() < deadline:
+            await self._step(ends)
+        self._audit.close(until=self._latest)
+        return self._audit.findings
+
+    async def _seek(self) -> None:
+        partitions = [*self._log, *self._outcomes]
+        self._consumer.assign(partitions)
+        await self._consumer.seek_to_beginning()
+        if self._settings.since is None:
+            return
+        milliseconds = int(self._settings.since.timestamp() * 1000)
+        found = await self._consumer.offsets_for_times(dict.fromkeys(partitions, milliseconds))
+        ends = await self._consumer.end_offsets(partitions)
+        for partition, place in found.items():
+            self._consumer.seek(partition, place.offset if place else ends[partition])
+
+    async def _step(self, ends: Mapping[TopicPartition, int] | None = None) -> None:
+        """Read a little of everything, keeping the two sides near each other."""
+        self._keep_pace()
+        found: dict[Any, list[Any]] = await self._consumer.getmany(
+            timeout_ms=POLL_MS, max_records=MAX_RECORDS
+        )
+        outcomes = 0
+        for partition, records in found.items():
+            if partition in self._log:
+                end = ends[partition] if ends else None
+                self._enter([each for each in records if end is None or each.offset < end])
+            else:
+                outcomes += len(records)
+                self._match(partition.topic, records)
+        self._idle = 0 if outcomes else self._idle + 1
+
+    def _keep_pace(self) -> None:
+        half = self._settings.verify_window // 2
+        behind = self._audit.pending > half and self._idle < IDLE_POLLS
+        for partitions, pause in ((self._log, behind), (self._outcomes, self._audit.early > half)):
+            (self._consumer.pause if pause else self._consumer.resume)(*partitions)
+
+    def _enter(self, records: list[Any]) -> None:
+        for record in records:
+            self._latest = max(self._latest, instant(record.timestamp))
+            try:
+                self._audit.transaction(decode_transaction(record.value or b""))
+            except MessageError:
+                self._audit.poison(record.topic, record.partition, record.offset)
+
+    def _match(self, topic: str, records: list[Any]) -> None:
+        for record in records:
+            if topic == self._settings.dead_letter_topic:
+                self._match_dead_letter({name: value.decode() for name, value in record.headers})
+                continue
+            verdict = decode_verdict(record.value or b"")
+            if verdict.received_at >= self._since:
+                self._audit.verdict(verdict)
+
+    def _match_dead_letter(self, headers: Mapping[str, str]) -> None:
+        if headers.keys() >= {"topic", "partition", "offset"}:  # else it is not the detector's
+            place = headers["topic"], int(headers["partition"]), int(headers["offset"])
+            self._audit.dead_letter(*place)
+
+    async def _read_to(self, ends: Mapping[TopicPartition, int]) -> bool:
+        for partition, end in ends.items():
+            if await self._consumer.position(partition) < end:
+                return False
+        return True
+
+
+def _partitions(counts: Mapping[str, int], *names: str) -> frozenset[TopicPartition]:
+    return frozenset(TopicPartition(name, at) for name in names for at in range(counts[name]))
+
+
+def _said(findings: Findings, *, as_json: bool) -> str:
+    counted = asdict(findings)
+    if as_json:
+        return msgspec.json.encode(counted | {"ok": findings.ok}).decode()
+    return "\n".join(f"{name.replace('_', ' '):<14} {count:,}" for name, count in counted.items())
