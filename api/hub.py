@@ -9,12 +9,12 @@ falls between its history and what comes live.
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 import structlog
 
-from api import sse
+from api import protocol, sse
 from api.channel import Channel
 from api.event import Event
 from api.feed import Feed
@@ -57,13 +57,15 @@ class Hub:
         self._sealed: asyncio.Future[None] | None = None
         self._ready = {topic: asyncio.Event() for topic in self.feeds}
         self._tasks: list[asyncio.Task[None]] = []
+        self._drain_signal: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def start(self) -> None:
         """Start following, in the background; no broker need be up."""
         self._loop = asyncio.get_running_loop()
-        work = [*(feed.run() for feed in self.feeds.values()), self._seal_as_it_comes()]
-        self._tasks = [asyncio.create_task(w) for w in (*work, self._sweep())]
+        feeds = [feed.run() for feed in self.feeds.values()]
+        work = [*feeds, self._seal_as_it_comes(), self._sweep()]
+        self._tasks = [asyncio.create_task(part) for part in work]
 
     async def stop(self) -> None:
         """End all streams and stop following."""
@@ -78,6 +80,17 @@ class Hub:
         """End all streams within the drain time; may be called from a signal handler."""
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._drain)
+
+    def drain_after(self, signal: Callable[[], Awaitable[None]]) -> None:
+        """End all streams also when this wait ends; the first one given is the one that counts."""
+        if self._drain_signal is None:
+
+            async def wait() -> None:
+                await signal()
+                self._drain()
+
+            self._drain_signal = asyncio.create_task(wait())
+            self._tasks.append(self._drain_signal)
 
     @property
     def following(self) -> bool:
@@ -206,9 +219,10 @@ class Hub:
                         channel.cursor.move(topic, partition, offset)
 
     async def _sweep(self) -> None:
-        """Send heartbeats, and end the streams that have lived long enough."""
+        """Send heartbeats, tell filtered clients of progress, end streams that are old enough."""
         loop = asyncio.get_running_loop()
         every = self.settings.stream_heartbeat_seconds
+        heartbeat = protocol.framed(sse.HEARTBEAT)
         while True:
             await asyncio.sleep(SWEEP_EVERY_S)
             now = loop.time()
@@ -217,7 +231,7 @@ class Hub:
             for member in list(self.members):
                 if now >= member.next_heartbeat:
                     member.next_heartbeat = now + every
-                    member.offer(sse.HEARTBEAT)
+                    member.write(sse.HEARTBEAT, heartbeat)
                 if now >= member.ends_at:
                     member.close(Cause.LIFE)
 

@@ -3,27 +3,28 @@
 from collections.abc import Iterable
 from typing import Final
 
-import msgspec
+from sse_starlette import JSONServerSentEvent, ServerSentEvent
 
 from api.event import Event
 from api.filters import Filter
 from api.position import Cursor
 
-HEARTBEAT: Final = b": heartbeat\n\n"
+SEPARATOR: Final = "\n"
+HEARTBEAT: Final = ServerSentEvent(comment="heartbeat", sep=SEPARATOR).encode()
 
 
 def retry(milliseconds: int) -> bytes:
     """Tell the client how long to wait before it reconnects."""
-    return b"retry: %d\n\n" % milliseconds
+    return ServerSentEvent(retry=milliseconds, sep=SEPARATOR).encode()
 
 
 def progress(position: bytes) -> bytes:
     """Move the client's position; no event is dispatched."""
-    return b"id: %b\n\n" % position
+    return ServerSentEvent(id=position.decode(), sep=SEPARATOR).encode()
 
 
 def verdict(position: bytes, value: bytes) -> bytes:
-    """Make the unnamed event of one verdict."""
+    """Make the unnamed event of one verdict; by hand, for it is done for each."""
     if b"\n" in value or b"\r" in value:  # not by our detector: it writes one line
         value = b"\ndata: ".join(value.splitlines())
     return b"id: %b\ndata: %b\n\n" % (position, value)
@@ -31,8 +32,9 @@ def verdict(position: bytes, value: bytes) -> bytes:
 
 def gap(position: bytes, missing: object) -> bytes:
     """Make the event that says which history is gone; the stream goes on at the position."""
-    data = msgspec.json.encode({"missing": missing})
-    return b"event: gap\nid: %b\ndata: %b\n\n" % (position, data)
+    data = {"missing": missing}
+    event = JSONServerSentEvent(data, event="gap", id=position.decode(), sep=SEPARATOR)
+    return event.encode()
 
 
 def encode(events: Iterable[Event], cursor: Cursor, only: Filter | None) -> bytes:

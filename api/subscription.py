@@ -1,7 +1,6 @@
 """One client's place: a bounded queue of bytes between the hub and its connection."""
 
 import asyncio
-from collections import deque
 from enum import StrEnum
 from typing import Final
 
@@ -39,22 +38,22 @@ class Subscription:
     __slots__ = (
         "_bytes",
         "_chunks",
-        "_connection",
         "_limit",
         "_reader",
         "_room",
         "cause",
+        "connection",
         "ends_at",
         "next_heartbeat",
     )
 
-    def __init__(self, limit: int, connection: Connection | None) -> None:
-        self._chunks: deque[bytes] = deque()
+    def __init__(self, limit: int) -> None:
+        self._chunks: list[bytes] = []  # not a deque: those take 760 bytes when empty
         self._bytes = 0
         self._limit = limit
         self._reader: asyncio.Future[None] | None = None
         self._room: asyncio.Future[None] | None = None
-        self._connection = connection
+        self.connection: Connection | None = None
         self.cause: Cause | None = None
         self.next_heartbeat = 0.0
         self.ends_at = float("inf")
@@ -72,7 +71,7 @@ class Subscription:
     def write(self, chunk: bytes, framed: bytes) -> None:
         """Write a chunk at once if nothing is before it; else queue it."""
         idle = self._reader is not None and not self._chunks
-        if not (idle and self._connection is not None and self._connection.write(framed)):
+        if not (idle and self.connection is not None and self.connection.write(framed)):
             self.offer(chunk)
 
     async def room(self) -> None:
@@ -89,14 +88,12 @@ class Subscription:
             self._reader = asyncio.get_running_loop().create_future()
             await self._reader
             self._reader = None
-        chunk = self._chunks.popleft()
-        if self._chunks:
-            parts = [chunk]
-            size = len(chunk)
-            while self._chunks and size + len(self._chunks[0]) <= MAX_SEND_BYTES:
-                parts.append(self._chunks.popleft())
-                size += len(parts[-1])
-            chunk = b"".join(parts)
+        count, size = 1, len(self._chunks[0])
+        while count < len(self._chunks) and size + len(self._chunks[count]) <= MAX_SEND_BYTES:
+            size += len(self._chunks[count])
+            count += 1
+        chunk = b"".join(self._chunks[:count])
+        del self._chunks[:count]
         self._bytes -= len(chunk)
         if self._room is not None:
             _wake(self._room)
@@ -116,8 +113,8 @@ class Subscription:
     def cut(self, cause: Cause) -> None:
         """End the stream and its connection, even while a send is blocked."""
         self.close(cause)
-        if self._connection is not None:
-            self._connection.abort()
+        if self.connection is not None:
+            self.connection.abort()
 
 
 def _wake(waiting: asyncio.Future[None]) -> None:

@@ -25,6 +25,7 @@ from urllib.request import urlopen
 
 from aiokafka import AIOKafkaProducer
 
+from api.listener import bind
 from compose import broker, jars
 from wire import kafka, messages, topics
 from wire.messages import Reason, Verdict
@@ -178,7 +179,7 @@ async def cluster(folder: Path) -> AsyncIterator[TopicSettings]:
     """Run a broker with topics of its own."""
     nodes = broker.prepare(folder, jars.install(), port=0)
     address = broker.bootstrap(nodes)
-    process = subprocess.Popen(
+    process = subprocess.Popen(  # noqa: ASYNC220 - it is not waited for
         nodes[0].argv, env=dict(nodes[0].env), stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT
     )
     try:
@@ -194,8 +195,6 @@ async def cluster(folder: Path) -> AsyncIterator[TopicSettings]:
 @contextlib.contextmanager
 def gateway(settings: TopicSettings) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """Run a gateway process."""
-    from api.listener import bind
-
     with bind("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
         os.set_inheritable(listener.fileno(), True)
@@ -236,9 +235,9 @@ async def ready(port: int) -> None:
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError):
-            with await asyncio.to_thread(urlopen, f"http://127.0.0.1:{port}/status.json") as answer:
-                if json.load(answer)["streams"]["all"]["following"]:
-                    return
+            answer = await asyncio.to_thread(urlopen, f"http://127.0.0.1:{port}/status.json")
+            if json.load(answer)["streams"]["all"]["following"]:
+                return
         await asyncio.sleep(0.1)
     raise TimeoutError("the gateway does not follow")
 

@@ -1,0 +1,56 @@
+"""How many streams may be open: in all, for each client address, and with how many filters."""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from api.filters import Filter
+from api.problems import OVERLOADED, TOO_MANY, Problem
+from api.settings import ApiSettings
+
+
+class Admission:
+    """Counts the open streams of one process, and refuses what is over a limit."""
+
+    def __init__(self, settings: ApiSettings) -> None:
+        self._settings = settings
+        self._addresses = Counter[str]()
+        self._filters = Counter[Filter]()
+        self._open = 0
+
+    def check(self, address: str, only: Filter | None) -> None:
+        """Refuse a client that is over a limit.
+
+        Raises:
+            Problem: 429 or 503, with Retry-After.
+        """
+        settings = self._settings
+        if self._addresses[address] >= settings.stream_clients_per_address:
+            limit = settings.stream_clients_per_address
+            raise Problem(TOO_MANY, f"this address has {limit} open streams, the most it may have")
+        if self._open >= settings.stream_clients:
+            raise Problem(OVERLOADED, f"all {settings.stream_clients} streams are taken")
+        if only and only not in self._filters and len(self._filters) >= settings.stream_filters:
+            raise Problem(OVERLOADED, f"{settings.stream_filters} different filters are in use")
+
+    @contextmanager
+    def counted(self, address: str, only: Filter | None) -> Iterator[None]:
+        """Count a client while it is there."""
+        self._open += 1
+        self._addresses[address] += 1
+        if only:
+            self._filters[only] += 1
+        try:
+            yield
+        finally:
+            self._open -= 1
+            _count_down(self._addresses, address)
+            if only:
+                _count_down(self._filters, only)
+
+
+def _count_down(counter: Counter[Any], key: Any) -> None:
+    counter[key] -= 1
+    if not counter[key]:
+        del counter[key]
