@@ -5,19 +5,22 @@ digits are read as text, never through a binary float. On the wire they are alwa
 plain notation ("900.01"), so that no consumer's JSON parser makes a float of them either.
 """
 
+import json
 import re
+from collections import Counter
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import MAXYEAR, MINYEAR, UTC, datetime
 from decimal import Decimal, InvalidOperation
 from itertools import islice
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 from uuid_utils import uuid7
 
 from wire.errors import FieldError, MessageError
 
+DEFAULT_CURRENCY: Final = "EUR"
 MAX_AMOUNT_DIGITS: Final = 18
 MAX_METADATA_ENTRIES: Final = 16
 MAX_FIELD_ERRORS: Final = 32
@@ -26,7 +29,9 @@ MAX_TRANSACTION_BYTES: Final = 16_384
 """Largest transaction accepted, in bytes of JSON as sent."""
 
 # Unicode category Cc: C0 controls, DEL and C1 controls.
-_NO_CONTROLS = r"^[^\x00-\x1f\x7f-\x9f]*$"
+# Python's `$` also matches before a final line feed; that of ECMA 262 (and JSON Schema) does not.
+_END = r"$(?!\n)"
+_NO_CONTROLS = r"^[^\x00-\x1f\x7f-\x9f]*" + _END
 _AMOUNT = re.compile(r"(?=[\d.]*[1-9])(?:0|[1-9]\d{0,17})(?:\.\d{1,4})?", re.ASCII)
 _AMOUNT_EXPECTED = (
     f"must be greater than 0, with at most {MAX_AMOUNT_DIGITS} digits, 4 of them after the point"
@@ -41,7 +46,7 @@ Identifier = Annotated[
         description="1 to 64 characters, no control characters",
     ),
 ]
-Currency = Annotated[str, Meta(pattern=r"^[A-Z]{3}$", description="ISO 4217 letters")]
+Currency = Annotated[str, Meta(pattern=r"^[A-Z]{3}" + _END, description="ISO 4217 letters")]
 Instant = Annotated[datetime, Meta(tz=True, description="RFC 3339 with offset")]
 Metadata = Annotated[
     dict[
@@ -53,16 +58,16 @@ Metadata = Annotated[
 Decision = Literal["legit", "fraud"]
 
 
-class _Posted(Struct, forbid_unknown_fields=True):
-    """The transaction as posted: the amount is kept as the sender's digits."""
+class Posted(Struct, forbid_unknown_fields=True):
+    """A transaction as it is posted: the amount is kept as the sender's digits."""
 
     source: Identifier
     target: Identifier
     amount: msgspec.Raw
-    currency: Currency = "EUR"
-    transaction_id: Identifier | None = None
-    occurred_at: Instant | None = None
-    metadata: Metadata | None = None
+    currency: Currency | UnsetType = UNSET
+    transaction_id: Identifier | UnsetType | None = UNSET
+    occurred_at: Instant | UnsetType | None = UNSET
+    metadata: Metadata | UnsetType | None = UNSET
 
 
 class _Outgoing(Struct, omit_defaults=True):
@@ -84,7 +89,7 @@ class Transaction(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
     source: Identifier
     target: Identifier
     amount: Decimal
-    currency: Currency = "EUR"
+    currency: Currency = DEFAULT_CURRENCY
     occurred_at: Instant | None = None
     metadata: Metadata | None = None
 
@@ -135,7 +140,7 @@ class Accepted(Struct, frozen=True):
     """The record's value: the transaction's wire form."""
 
 
-_posted = msgspec.json.Decoder(_Posted)
+_posted = msgspec.json.Decoder(Posted)
 _transaction = msgspec.json.Decoder(Transaction)
 _verdict = msgspec.json.Decoder(Verdict)
 _encoder = msgspec.json.Encoder(decimal_format="string")
@@ -144,25 +149,33 @@ _encoder = msgspec.json.Encoder(decimal_format="string")
 def accept(body: bytes | memoryview) -> Accepted:
     """Validate one posted JSON object and put it into the wire form.
 
-    A missing transaction_id becomes a UUIDv7 (RFC 9562).
+    A missing transaction_id becomes a UUIDv7 (RFC 9562). A field given twice is an error: programs
+    differ in which one counts (RFC 8259, section 4), and an amount must not depend on that.
 
     Raises:
         MessageError: not JSON, or not a transaction; `errors` then lists every bad field.
     """
+    body = bytes(body)
     try:
         posted = _posted.decode(body)
-        amount = _canonical_amount(bytes(posted.amount))
+        token = bytes(posted.amount)
+        amount = _canonical_amount(token)
     except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
-        raise _explain(bytes(body), error) from None
+        raise _explain(body, error) from None
+    if b"\\" in body or body.count(b'"') != _quotes(posted, token):
+        _refuse_repeated(body)
+    occurred_at = posted.occurred_at or None
+    if occurred_at is not None and occurred_at.year in (MINYEAR, MAXYEAR):
+        _refuse_beyond_utc(occurred_at)
     transaction_id = posted.transaction_id or str(uuid7())
     outgoing = _Outgoing(
         transaction_id,
         posted.source,
         posted.target,
         amount,
-        posted.currency,
-        posted.occurred_at,
-        posted.metadata,
+        posted.currency or DEFAULT_CURRENCY,
+        occurred_at,
+        None if posted.metadata is UNSET else posted.metadata,
     )
     return Accepted(transaction_id, posted.source.encode(), _encoder.encode(outgoing))
 
@@ -232,6 +245,40 @@ def _plain(number: str) -> str:
     return format(value, "f") if abs(value.adjusted()) <= MAX_AMOUNT_DIGITS else number
 
 
+def _quotes(posted: Posted, amount: bytes) -> int:
+    """Count the quotes that the fields need when each is given once and nothing is escaped."""
+    quotes = 12 if amount.startswith(b'"') else 10
+    for value in (posted.currency, posted.transaction_id, posted.occurred_at):
+        if value is not UNSET:
+            quotes += 2 if value is None else 4
+    if posted.metadata is not UNSET:
+        quotes += 2 if posted.metadata is None else 2 + 4 * len(posted.metadata)
+    return quotes
+
+
+def _refuse_repeated(body: bytes) -> None:
+    repeated: list[str] = []
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        repeated.extend(name for name, times in Counter(n for n, _ in pairs).items() if times > 1)
+        return dict(pairs)
+
+    # Anything inside metadata is told as metadata itself: the hook does not know where it is.
+    document = json.loads(body, object_pairs_hook=unique)
+    if repeated:
+        pointers = {_pointer(name if name in document else "metadata") for name in repeated}
+        errors = [FieldError(pointer, "is given more than once") for pointer in sorted(pointers)]
+        raise MessageError("not a valid transaction", tuple(errors[:MAX_FIELD_ERRORS]))
+
+
+def _refuse_beyond_utc(moment: datetime) -> None:
+    try:
+        moment.astimezone(UTC)
+    except OverflowError:
+        error = FieldError("/occurred_at", "must lie in the years 1 to 9999 in UTC")
+        raise MessageError("not a valid transaction", (error,)) from None
+
+
 def _explain(body: bytes, error: Exception) -> MessageError:
     """Say everything that is wrong with a refused body, field by field."""
     try:
@@ -247,7 +294,7 @@ def _explain(body: bytes, error: Exception) -> MessageError:
 
 
 def _field_errors(document: dict[str, msgspec.Raw]) -> Iterator[FieldError]:
-    fields = {field.name: field for field in msgspec.structs.fields(_Posted)}
+    fields = {field.name: field for field in msgspec.structs.fields(Posted)}
     for name, field in fields.items():
         if name not in document:
             if field.required:

@@ -192,3 +192,51 @@ def test_a_verdict_comes_back_as_it_was_written() -> None:
 def test_a_record_timestamp_is_exact_to_the_millisecond() -> None:
     """No float is on the way from milliseconds to a datetime."""
     assert instant(1_767_225_600_123).isoformat() == "2026-01-01T00:00:00.123000+00:00"
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        (b'{"source":"a","target":"b","amount":1,"amount":1000}', "/amount"),
+        (b'{"source":"a","target":"b","amount":"1","amount":1}', "/amount"),
+        (b'{"source":"a","target":"b","amount":1,"s\\u006furce":"c"}', "/source"),
+        (b'{"transaction_id":null,"amount":1,"source":"a","target":"b","amount":2}', "/amount"),
+        (b'{"source":"a","target":"b","amount":1,"metadata":{"x":"1","x":"2"}}', "/metadata"),
+        (b'{"source":"a","target":"b","amount":1,"metadata":{},"metadata":null}', "/metadata"),
+    ],
+)
+def test_a_field_given_twice_is_refused(body: bytes, pointer: str) -> None:
+    """A repeated name is an error, however it is written: readers differ in which one counts."""
+    assert errors_of(body) == (FieldError(pointer, "is given more than once"),)
+
+
+@given(
+    st.fixed_dictionaries(
+        {"source": st.just("a"), "target": st.just("b"), "amount": st.sampled_from([1, "1"])},
+        optional={
+            "currency": st.just("EUR"),
+            "transaction_id": st.sampled_from(["t", 'quo"ted', "back\\slash", None]),
+            "occurred_at": st.sampled_from(["2026-11-23T12:00:00+01:00", None]),
+            "metadata": st.one_of(st.none(), st.dictionaries(st.sampled_from('a:"'), st.text("x"))),
+        },
+    ),
+    st.sampled_from([None, 1]),
+)
+def test_fields_given_once_are_never_taken_for_repeated(
+    fields: dict[str, object], indent: int | None
+) -> None:
+    """Quotes, escapes, nulls and white space do not look like a repeated field."""
+    assert accept(json.dumps(fields, indent=indent).encode()).key == b"a"
+
+
+@pytest.mark.parametrize("field", ["source", "target", "currency", "transaction_id"])
+def test_a_final_line_feed_is_a_control_character(field: str) -> None:
+    """The patterns hold to the very end of the text."""
+    value = {"currency": "EUR"}.get(field, "x") + "\n"
+    assert [error.pointer for error in errors_of(post(**{field: value}))] == [f"/{field}"]
+
+
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00"])
+def test_a_moment_that_utc_can_not_hold_is_refused(moment: str) -> None:
+    """Whoever reads a transaction can turn its time into UTC."""
+    assert [error.pointer for error in errors_of(post(occurred_at=moment))] == ["/occurred_at"]
