@@ -77,7 +77,7 @@ class Ingest:
         router = APIRouter()
         router.routes.append(Route("/transactions", _Endpoint(self), methods=["POST"]))
 
-        @router.get("/transactions/{transaction_id:path}")
+        @router.get("/transactions/{transaction_id:path}", include_in_schema=False)
         async def look_up(transaction_id: str) -> Response:
             return self._look_up(transaction_id)
 
