@@ -136,6 +136,8 @@ class Catchup:
             for partition, offset in enumerate(target.vectors[topic])
             if cursor.next(topic, partition) < offset
         }
+        if not ranges:  # all that was missed is gone
+            return
         indices = {name: topic for topic, name in self._names.items()}
         pages = self._replays.read(ranges, indices)
         try:
