@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
-from api import asyncapi, docs, health, openapi, pages, problems, schemas, streams
+from api import asyncapi, docs, health, metrics, openapi, pages, problems, schemas, streams
 from api.gateway import Gateway
 from api.settings import ApiSettings
 
@@ -74,6 +74,7 @@ def create(settings: ApiSettings) -> Application:
     app.include_router(schemas.routes())
     app.include_router(streams.routes(gateway.hub, settings))
     app.include_router(health.routes(gateway))
+    app.include_router(metrics.routes(gateway))
     app.include_router(pages.routes())
     app.include_router(docs.routes())
     app.include_router(asyncapi.routes(settings))

@@ -1,6 +1,7 @@
 """A record batch of ours: records of one partition that reach Kafka, or don't, together."""
 
 import asyncio
+import time
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
@@ -15,6 +16,7 @@ class Batch:
         "_builder",
         "_waiters",
         "base_offset",
+        "began",
         "bytes",
         "count",
         "error",
@@ -27,6 +29,8 @@ class Batch:
     def __init__(self, partition: int, builder: Any) -> None:
         self.partition = partition
         self.count = 0
+        self.began = time.monotonic()
+        """When it was made, for its first record."""
         self.bytes = 0
         """What it weighs in the outbox's budget."""
         self.producer: AIOKafkaProducer | None = None

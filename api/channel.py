@@ -25,12 +25,14 @@ class Audience:
         if self.only is None or self.only.matches(event):
             self._blocks.append(block)
 
-    def flush(self) -> None:
-        """Hand the chunk to the clients."""
+    def flush(self) -> int:
+        """Hand the chunk to the clients; give how many events that were, over all clients."""
         self._moved = not self._blocks
+        handed_out = len(self._blocks) * len(self.members)
         if self._blocks:
             self.say(b"".join(self._blocks))
             self._blocks.clear()
+        return handed_out
 
     def tell_progress(self, position: bytes) -> None:
         """Hand out the position if nothing came through the filter since it moved."""
@@ -50,6 +52,8 @@ class Channel:
 
     def __init__(self, topics: Sequence[int]) -> None:
         self.cursor = Cursor(Position(dict.fromkeys(topics, ())))
+        self.handed_out = 0
+        """Events handed to clients; one for ten clients counts ten."""
         self._topics = frozenset(topics)
         self._audiences: dict[Filter | None, Audience] = {}
 
@@ -81,7 +85,7 @@ class Channel:
                     audience.add(event, block)
         if any_came:
             for audience in audiences:
-                audience.flush()
+                self.handed_out += audience.flush()
 
     def tell_progress(self) -> None:
         """Let clients whose filter let nothing through know where the stream stands."""

@@ -1,7 +1,14 @@
 """What the ingest path counts, in plain numbers that an exporter can read at any time."""
 
+import time
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Final
+
+from wire.metrics import RECORDS, SECONDS, Histogram
+
+OUTCOMES: Final = ("accepted", "decided", "refused", "failed")
+"""What became of a request: in Kafka (all of it or some), there and decided, a 4xx, a 5xx."""
 
 
 @dataclass(slots=True)
@@ -12,12 +19,32 @@ class Counts:
     """POST /transactions answered, by HTTP status."""
     problems: Counter[str] = field(default_factory=Counter)
     """POST /transactions answered with a problem, by its code."""
+    seconds: dict[str, Histogram] = field(
+        default_factory=lambda: {outcome: Histogram(SECONDS) for outcome in OUTCOMES}
+    )
+    """From a POST's header to its answer, by outcome; with the wait for a verdict, if asked for."""
     requests_in_flight: int = 0
+
+    def answered(self, status: int, began: float) -> None:
+        """Count an answer to a request that began then, on the monotonic clock."""
+        self.requests[status] += 1
+        self.seconds[_outcome(status)].observe(time.monotonic() - began)
+
+
+@dataclass(slots=True)
+class Deliveries:
+    """What the outbox has put into Kafka since the process started."""
+
     records_acknowledged: int = 0
     records_failed: int = 0
-    """Records that were put in the outbox and not acknowledged."""
-    bytes_in_flight: int = 0
-    batches: int = 0
-    """Record batches acknowledged."""
-    batch_seconds: float = 0.0
-    """Time from a batch's first record to its acknowledgement, summed over batches."""
+    """Records that were put in the outbox and not acknowledged in time, or at all."""
+    seconds: Histogram = field(default_factory=lambda: Histogram(SECONDS))
+    """From a batch's first record to its acknowledgement."""
+    batch_records: Histogram = field(default_factory=lambda: Histogram(RECORDS))
+    """Records in each batch acknowledged."""
+
+
+def _outcome(status: int) -> str:
+    if status == 200:  # noqa: PLR2004 - OK: the verdict was waited for
+        return "decided"
+    return {2: "accepted", 4: "refused"}.get(status // 100, "failed")

@@ -8,6 +8,7 @@ falls between its history and what comes live.
 
 import asyncio
 import random
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
@@ -20,9 +21,11 @@ from api.event import Event
 from api.feed import Feed
 from api.filters import Filter
 from api.position import FRAUD, LEGIT, STREAMS, Cursor
+from api.replay import Replays
 from api.ring import Ring
 from api.settings import ApiSettings
 from api.subscription import Cause, Subscription
+from wire.metrics import SECONDS, Histogram
 
 __all__ = ["Event", "Hub"]
 log = structlog.get_logger(__name__)
@@ -46,10 +49,13 @@ class Hub:
             FRAUD: Feed(settings, FRAUD, settings.fraud_topic, self),
             LEGIT: Feed(settings, LEGIT, settings.legit_topic, self),
         }
+        self.replays = Replays(settings)
         self.clients = Counter[str]()
         """Open streams, by stream."""
         self.ended = Counter[Cause]()
         """Streams that have ended, by cause."""
+        self.delay = Histogram(SECONDS)
+        """From a verdict's timestamp, which the detector sets, to its being read here."""
         self.draining = False
         self.members: set[Subscription] = set()
         self._pending: list[Event] = []
@@ -164,6 +170,7 @@ class Hub:
     def read(self, topic: int, events: Sequence[Event]) -> None:
         """Take in what a feed has read."""
         if events:
+            self.delay.observe(time.time() - events[0].timestamp_ms / 1000, len(events))
             for tap in self.taps:
                 tap(events)
             self._pending.extend(events)

@@ -1,6 +1,7 @@
 """`POST /transactions` and `GET /transactions/{id}`: in over HTTP, into Kafka, answered for."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 from typing import Final
 
@@ -12,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from api import answers, batches, bodies, preferences
 from api.answers import Answer
-from api.counts import Counts
+from api.counts import Counts, Deliveries
 from api.errors import DeliveryError
 from api.event import Event
 from api.failures import invalid, undelivered
@@ -68,6 +69,16 @@ class Ingest:
         """Whether a transaction posted now can be expected to reach Kafka."""
         return self._outbox.ready
 
+    @property
+    def deliveries(self) -> Deliveries:
+        """What was put into Kafka."""
+        return self._outbox.deliveries
+
+    @property
+    def bytes_in_flight(self) -> int:
+        """What is on its way to Kafka, as counted against max_bytes_in_flight."""
+        return self._outbox.bytes_in_flight
+
     def saw(self, events: Sequence[Event]) -> None:
         """Take in verdicts: a tap for the hub."""
         self._verdicts.saw(events)
@@ -87,20 +98,21 @@ class Ingest:
         """Answer one POST /transactions (ASGI)."""
         counts = self.counts
         counts.requests_in_flight += 1
+        began = time.monotonic()
         try:
             status, headers, body = await self._answer(scope, receive)
         except bodies.Disconnected:
             return
         except Problem as problem:
-            await self._refuse(problem, scope, receive, send)
+            await self._refuse(problem, began, scope, receive, send)
         except MessageError as error:
-            await self._refuse(invalid(error), scope, receive, send)
+            await self._refuse(invalid(error), began, scope, receive, send)
         except Exception:
             log.exception("posting transactions failed")
             internal = Problem(INTERNAL, "the gateway failed; its log says why")
-            await self._refuse(internal, scope, receive, send)
+            await self._refuse(internal, began, scope, receive, send)
         else:
-            counts.requests[status] += 1
+            counts.answered(status, began)
             await send({"type": "http.response.start", "status": status, "headers": headers})
             await send({"type": "http.response.body", "body": body})
         finally:
@@ -191,8 +203,10 @@ class Ingest:
         headers = {name.decode(): value.decode() for name, value in answer.headers}
         return Response(answer.body, answer.status, headers)
 
-    async def _refuse(self, problem: Problem, scope: Scope, receive: Receive, send: Send) -> None:
-        self.counts.requests[problem.kind.status] += 1
+    async def _refuse(
+        self, problem: Problem, began: float, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        self.counts.answered(problem.kind.status, began)
         self.counts.problems[problem.kind.code] += 1
         if problem.kind in (TOO_LARGE, BODY_TIMEOUT):
             await bodies.refuse_unread(problem.response(), receive, send)

@@ -18,6 +18,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import RecordMetadata
 
 from api.batch import Batch
+from api.counts import Deliveries
 from api.errors import (
     DeliveryError,
     NotAcknowledgedError,
@@ -57,6 +58,7 @@ class Outbox:
 
     def __init__(self, settings: ApiSettings) -> None:
         self.bytes_in_flight = 0
+        self.deliveries = Deliveries()
         self._topic = settings.transactions_topic
         self._timeout = settings.delivery_timeout
         self._max_bytes = settings.max_bytes_in_flight
@@ -212,6 +214,7 @@ class Outbox:
     def _drop(self, lane: Lane, batch: Batch, error: DeliveryError) -> None:
         """Settle a batch that was never sent."""
         lane.waiting.remove(batch)
+        self.deliveries.records_failed += batch.count
         batch.settle(error=error)
         self._release(batch)
 
@@ -222,10 +225,20 @@ class Outbox:
         if lane.flying is not batch:
             return  # given up when its producer was replaced
         lane.flying = None
+        self._count(batch, failed=error is not None or batch.settled)
         batch.settle(base_offset, error)
         self._release(batch)
         if lane.waiting:
             self._work.set()
+
+    def _count(self, batch: Batch, *, failed: bool) -> None:
+        deliveries = self.deliveries
+        if failed:
+            deliveries.records_failed += batch.count
+            return
+        deliveries.records_acknowledged += batch.count
+        deliveries.batch_records.observe(batch.count)
+        deliveries.seconds.observe(time.monotonic() - batch.began)
 
     def _release(self, batch: Batch) -> None:
         if batch.timer is not None:

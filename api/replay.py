@@ -21,6 +21,10 @@ class Replays:
     """Few at a time, and together not faster than a rate, so that the live streams don't suffer."""
 
     def __init__(self, settings: ApiSettings) -> None:
+        self.begun = 0
+        """Times that history was read for a client."""
+        self.records = 0
+        """Records read for that."""
         self._settings = settings
         self._slots = asyncio.Semaphore(settings.stream_replays)
         self._pace = Pace(settings.stream_replay_records_per_second)
@@ -42,6 +46,7 @@ class Replays:
             KafkaError, OSError, TimeoutError: the brokers did not answer.
         """
         async with self._slots:
+            self.begun += 1
             consumer = await kafka.start(self._consumer, patience=START_PATIENCE_S)
             try:
                 async for page in self._pages(consumer, ranges, indices):
@@ -81,6 +86,7 @@ class Replays:
             done = {tp for tp in left if where[tp] >= ranges[tp][1]}
             consumer.pause(*done)
             left -= done
+            self.records += len(events)
             await self._pace.take(len(events))
             yield events, where
 

@@ -45,6 +45,9 @@ def serve(settings: ApiSettings) -> int:
         if settings.api_fd is not None
         else listener.bind(settings.api_host, settings.api_port)
     )
+    sockets = [sock]
+    if settings.api_worker_fd is not None:
+        sockets.append(socket.socket(fileno=settings.api_worker_fd))
     application = app.create(settings)
     config = uvicorn.Config(
         application,
@@ -62,7 +65,7 @@ def serve(settings: ApiSettings) -> int:
     log.info("listening", host=host, port=port)
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, _end)
-    Server(config, application.state.gateway).run(sockets=[sock])
+    Server(config, application.state.gateway).run(sockets=sockets)
     return 0
 
 

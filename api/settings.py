@@ -6,7 +6,7 @@ from pydantic import Field
 
 from wire.messages import MAX_TRANSACTION_BYTES
 from wire.options import Option
-from wire.settings import KafkaSettings
+from wire.settings import Addresses, KafkaSettings
 
 
 class ApiSettings(KafkaSettings):
@@ -23,6 +23,17 @@ class ApiSettings(KafkaSettings):
         None,
         ge=3,
         description="listening socket inherited from a supervisor, in place of an address",
+    )
+    api_worker: int = Field(
+        1, ge=1, le=64, description="number of this process among those that share the address"
+    )
+    api_worker_fd: int | None = Field(
+        None, ge=3, description="second listening socket, inherited, of this process alone"
+    )
+    api_workers_at: Addresses | None = Field(
+        None,
+        description="where each of those processes listens alone, HOST:PORT[,...]: /metrics asks "
+        "them all",
     )
     api_event_loop: Literal["uvloop", "asyncio"] = Field(
         "uvloop", description="event loop to run on"

@@ -16,7 +16,6 @@ from api.eventstream import EventStream
 from api.hub import Hub
 from api.position import STREAMS, Position, decode
 from api.problems import BAD_FILTER, BAD_POSITION, SHUTTING_DOWN, Problem
-from api.replay import Replays
 from api.settings import ApiSettings
 
 MAX_UNIX_MS: Final = 253_402_300_799_999
@@ -44,14 +43,13 @@ A browser that navigates here (`Accept: text/html`) gets a page instead.
 def routes(hub: Hub, settings: ApiSettings) -> APIRouter:
     """Make the three streams."""
     router = APIRouter(tags=["streams"])
-    replays = Replays(settings)
     admission = Admission(settings)
 
     def open_stream(wish: Wish, address: str) -> Response:
         if hub.draining:
             raise Problem(SHUTTING_DOWN, "open the stream again in a moment")
         admission.check(address, wish.only)
-        return EventStream(hub, replays, admission, wish, address)
+        return EventStream(hub, hub.replays, admission, wish, address)
 
     for name in STREAMS:
         _add(router, name, open_stream)

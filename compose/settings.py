@@ -48,6 +48,12 @@ class UpSettings(BrokerSettings, TopicSettings):
     )
     api_workers: int = Field(1, ge=1, le=64, description="gateway processes")
     detectors: int = Field(1, ge=1, le=64, description="detector processes")
+    detector_metrics_port: Annotated[int | None, Option("--metrics-port")] = Field(
+        None,
+        ge=1024,
+        le=65000,
+        description="port of the first detector's /metrics, the next one's the next; unset: none",
+    )
     transactions_per_second: Annotated[int, Option("--tps")] = Field(
         1000, ge=0, le=100_000, description="load to drive through the stack; 0: none"
     )

@@ -40,9 +40,15 @@ def run(settings: UpSettings) -> int:
     with (
         datadir.locked(settings.fraudstream_data_dir, fresh=settings.fresh) as data,
         contextlib.closing(listener.bind(settings.api_host, settings.api_port)) as sock,
+        contextlib.ExitStack() as held,
     ):
+        # One more for each gateway process, where they can be told apart: metrics need that.
+        own = [
+            held.enter_context(contextlib.closing(listener.bind("127.0.0.1", 0)))
+            for _ in range(settings.api_workers)
+        ]
         nodes = () if settings.is_external else embedded.prepare(settings, data, screen)
-        stack = _Stack(settings, data, nodes, sock, screen)
+        stack = _Stack(settings, data, nodes, (sock, *own), screen)
         asyncio.run(foreground.run(stack.start, STOP_ORDER, screen))
     return 0
 
@@ -55,13 +61,13 @@ class _Stack:
         settings: UpSettings,
         data: DataDir,
         nodes: tuple[BrokerNode, ...],
-        sock: socket.socket,
+        sockets: tuple[socket.socket, ...],
         screen: Screen,
     ) -> None:
         self._settings = settings
         self._data = data
         self._nodes = nodes
-        self._sock = sock
+        self._sock, *self._own = sockets
         self._screen = screen
 
     @property
@@ -103,14 +109,21 @@ class _Stack:
         return load(TopicSettings, **given)
 
     def _api(self, number: int) -> Part:
-        fd = self._sock.fileno()
-        arguments = ("--api-fd", str(fd))
-        return self._part(
-            f"api-{number}", "api", *arguments, pass_fds=(fd,), stop_seconds=API_STOP_S
-        )
+        fds = (self._sock.fileno(), self._own[number - 1].fileno())
+        arguments = ["--api-fd", str(fds[0]), "--api-worker-fd", str(fds[1])]
+        arguments += ["--api-worker", str(number), "--api-workers-at", self._workers_at]
+        return self._part(f"api-{number}", "api", *arguments, pass_fds=fds, stop_seconds=API_STOP_S)
+
+    @property
+    def _workers_at(self) -> str:
+        return ",".join("{}:{}".format(*own.getsockname()) for own in self._own)
 
     def _detector(self, number: int) -> Part:
-        return self._part(f"detector-{number}", "detector", stop_seconds=DETECTOR_STOP_S)
+        first = self._settings.detector_metrics_port
+        arguments = ("--metrics-port", str(first + number - 1)) if first else ()
+        return self._part(
+            f"detector-{number}", "detector", *arguments, stop_seconds=DETECTOR_STOP_S
+        )
 
     def _loadgen(self) -> Part:
         tps = str(self._settings.transactions_per_second)

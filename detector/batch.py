@@ -4,6 +4,7 @@ No Kafka, no clock: the time of decision is given. Only `decided_at` depends on 
 verdict follows from the log.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -49,6 +50,8 @@ class Outcome:
     """Key and value of each verdict that says fraud, in the order of the log."""
     dead: list[DeadLetter] = field(default_factory=list)
     duplicates: int = 0
+    rules: Counter[str] = field(default_factory=Counter)
+    """How often each rule hit, by id."""
 
 
 def judge(
@@ -93,6 +96,8 @@ def judge(
             received_at=instant(record.timestamp),
             decided_at=decided_at,
         )
+        for hit in decided.reasons:
+            outcome.rules[hit.rule] += 1
         outputs[decided.decision]((transaction.source.encode(), encode(verdict)))
     outcome.duplicates = duplicates
     return outcome

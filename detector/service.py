@@ -24,6 +24,7 @@ from aiokafka.errors import KafkaError
 
 from detector.deadline import deadline
 from detector.errors import FencedError, StuckError
+from detector.exporter import serving
 from detector.metrics import Metrics
 from detector.rulesfile import RulesSource
 from detector.settings import DetectorSettings
@@ -56,7 +57,8 @@ async def _serve(settings: DetectorSettings, rules: RulesSource) -> None:
     for signum in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(signum, detector.stop)
     loop.add_signal_handler(signal.SIGHUP, lambda: rules.poll(force=True))
-    await detector.run()
+    async with serving(detector.metrics, settings):
+        await detector.run()
 
 
 class Detector(ConsumerRebalanceListener):  # type: ignore[misc] # untyped library

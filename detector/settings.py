@@ -72,6 +72,17 @@ class DetectorSettings(KafkaSettings):
         description="longest record kept whole as a dead letter, in bytes",
     )
 
+    # --- metrics
+    detector_metrics_host: str = Field(
+        "127.0.0.1", description="address that /metrics and /healthz are served on"
+    )
+    detector_metrics_port: Annotated[int | None, Option("--metrics-port")] = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="port of /metrics and /healthz; 0: any free one, which is logged; unset: none",
+    )
+
     # --- deadlines
     detector_transaction_timeout_ms: int = Field(
         60_000,

@@ -123,22 +123,26 @@ class Worker:
         state.offset = next_offset
         self.state = state
         spent = time.monotonic() - began
-        self._count(outcome, len(records), spent)
+        self._count(outcome, records, spent)
         self._metrics.lag[self.partition.partition] = reader.lag(next_offset)
         pace = self._settings.detector_pace_ms / 1000
         if spent < pace and not self._stopping:
             await asyncio.sleep(pace - spent)
 
-    def _count(self, outcome: Outcome, records: int, seconds: float) -> None:
+    def _count(self, outcome: Outcome, records: Records, seconds: float) -> None:
         metrics, state, partition = self._metrics, self.state, self.partition.partition
-        metrics.records += records
+        metrics.records += len(records)
         metrics.legit += len(outcome.legit)
         metrics.fraud += len(outcome.fraud)
         metrics.duplicates += outcome.duplicates
         metrics.dead_letters += len(outcome.dead)
         metrics.batches += 1
-        metrics.last_batch_records = records
-        metrics.transaction_seconds += seconds
+        metrics.hit(outcome.rules)
+        metrics.batch_records.observe(len(records))
+        metrics.transaction.observe(seconds)
+        now, end_to_end = time.time(), metrics.end_to_end.observe
+        for record in records:
+            end_to_end(now - record.timestamp / 1000)
         if state is not None:
             metrics.entries[partition] = state.engine.entries
             metrics.evicted[partition] = state.engine.evicted

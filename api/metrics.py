@@ -1,0 +1,228 @@
+"""`GET /metrics`: the gateway's numbers in Prometheus's form, those of all its processes.
+
+Processes that share one listening socket can't be scraped apart: each scrape would reach another.
+So whichever is asked asks the others too, each at an address of its own, and the label `worker`
+tells their series apart. (Added up here, the sums would fall when one process starts afresh, and
+Prometheus would take that for a new start of them all.)
+"""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import httpx
+import msgspec
+import structlog
+from fastapi import APIRouter
+from prometheus_client.core import Metric
+from starlette.responses import Response
+
+from api.gateway import Gateway
+from api.subscription import Cause
+from wire import metrics
+from wire.metrics import CONTENT_TYPE, counter, gauge, histogram
+
+log = structlog.get_logger(__name__)
+WORKER_PATH: Final = "/metrics/worker"
+PATIENCE_S: Final = 2.0
+"""A process that has not answered by then is left out of this scrape."""
+
+
+_families = msgspec.json.Decoder(
+    list[tuple[str, str, str, list[tuple[str, dict[str, str], float]]]]
+)
+
+
+def routes(gateway: Gateway) -> APIRouter:
+    """Make `/metrics`, and `/metrics/worker` for the process that is asked alone."""
+    router = APIRouter(tags=["health"])
+
+    @router.get(
+        "/metrics",
+        summary="The gateway's numbers, for Prometheus",
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    )
+    async def all_workers() -> Response:
+        return Response(metrics.written(await _of_all(gateway)), media_type=CONTENT_TYPE)
+
+    @router.get(WORKER_PATH, include_in_schema=False)
+    async def this_worker() -> Response:
+        return Response(_packed(_of_worker(gateway)), media_type="application/json")
+
+    return router
+
+
+async def _of_all(gateway: Gateway) -> list[Metric]:
+    settings = gateway.settings
+    addresses = settings.api_workers_at.split(",") if settings.api_workers_at else []
+    others = [a for number, a in enumerate(addresses, 1) if number != settings.api_worker]
+    answers = [list(_of_worker(gateway))]
+    if others:
+        # Plain HTTP: a context for TLS would only take its fifth of a second to make.
+        async with httpx.AsyncClient(timeout=PATIENCE_S, trust_env=False, verify=False) as client:  # noqa: S501
+            asked = await asyncio.gather(*(_ask(client, address) for address in others))
+        answers += [_unpacked(answer) for answer in asked if answer is not None]
+    return [*_merged(answers), _answering(len(answers))]
+
+
+async def _ask(client: httpx.AsyncClient, address: str) -> bytes | None:
+    try:
+        answer = await client.get(f"http://{address}{WORKER_PATH}")
+        answer.raise_for_status()
+    except httpx.HTTPError as error:
+        log.warning("worker left out of metrics", address=address, error=repr(error))
+        return None
+    return answer.content
+
+
+def _packed(families: Iterable[Metric]) -> bytes:
+    """Write families for another process: to parse Prometheus's text takes ten times longer."""
+    return msgspec.json.encode(
+        [
+            (family.name, family.documentation, family.type, [s[:3] for s in family.samples])
+            for family in families
+        ]
+    )
+
+
+def _unpacked(answer: bytes) -> list[Metric]:
+    families = []
+    for name, text, kind, samples in _families.decode(answer):
+        family = Metric(name, text, kind)
+        for sample in samples:
+            family.add_sample(*sample)
+        families.append(family)
+    return families
+
+
+def _merged(answers: Sequence[Sequence[Metric]]) -> Iterable[Metric]:
+    """Put the samples of the same family together: each family may be written once only."""
+    families: dict[str, Metric] = {}
+    for answer in answers:
+        for family in answer:
+            known = families.setdefault(family.name, family)
+            if known is not family:
+                known.samples.extend(family.samples)
+    return families.values()
+
+
+def _answering(workers: int) -> Metric:
+    text = "Processes of this gateway whose numbers are in this answer."
+    return gauge("fraudstream_api_workers", text, workers)
+
+
+def _of_worker(gateway: Gateway) -> Iterable[Metric]:
+    worker = str(gateway.settings.api_worker)
+    for family in (*_of_ingest(gateway), *_of_streams(gateway), *metrics.process()):
+        family.samples = [
+            sample._replace(labels={**sample.labels, "worker": worker}) for sample in family.samples
+        ]
+        yield family
+
+
+def _of_ingest(gateway: Gateway) -> Iterable[Metric]:
+    ingest = gateway.ingest
+    counts, deliveries = ingest.counts, ingest.deliveries
+    return (
+        counter(
+            "fraudstream_api_requests",
+            "POST /transactions answered, by HTTP status.",
+            {str(status): count for status, count in counts.requests.items()},
+            "status",
+        ),
+        counter(
+            "fraudstream_api_problems",
+            "POST /transactions answered with a problem, by its code.",
+            counts.problems,
+            "code",
+        ),
+        histogram(
+            "fraudstream_api_request_seconds",
+            "From a POST's header to its answer; `decided` with the wait for the verdict.",
+            counts.seconds,
+            "outcome",
+        ),
+        gauge(
+            "fraudstream_api_requests_in_flight",
+            "POST /transactions under way.",
+            counts.requests_in_flight,
+        ),
+        gauge(
+            "fraudstream_api_in_flight_bytes",
+            "Records on their way to Kafka.",
+            ingest.bytes_in_flight,
+        ),
+        counter(
+            "fraudstream_api_records_acknowledged",
+            "Transactions that Kafka has acknowledged, acks=all.",
+            deliveries.records_acknowledged,
+        ),
+        counter(
+            "fraudstream_api_records_failed",
+            "Transactions that Kafka has not acknowledged in time, or at all.",
+            deliveries.records_failed,
+        ),
+        histogram(
+            "fraudstream_api_produce_seconds",
+            "From a record batch's first record to its acknowledgement.",
+            deliveries.seconds,
+        ),
+        histogram(
+            "fraudstream_api_produce_batch_records",
+            "Records in each acknowledged batch.",
+            deliveries.batch_records,
+        ),
+        gauge("fraudstream_api_ready", "Whether transactions can be taken.", ingest.ready),
+    )
+
+
+def _of_streams(gateway: Gateway) -> Iterable[Metric]:
+    hub = gateway.hub
+    channels = hub.channels
+    return (
+        gauge(
+            "fraudstream_stream_following",
+            "Whether both verdict topics are being followed.",
+            hub.following,
+        ),
+        gauge(
+            "fraudstream_stream_clients",
+            "Open streams.",
+            {name: hub.clients[name] for name in channels},
+            "stream",
+        ),
+        counter(
+            "fraudstream_stream_events",
+            "Live events handed to clients; one event for ten clients counts ten.",
+            {name: channel.handed_out for name, channel in channels.items()},
+            "stream",
+        ),
+        counter(
+            "fraudstream_stream_ends",
+            "Streams that ended; `slow` and `stalled` were let go for falling behind.",
+            {cause.value: hub.ended[cause] for cause in Cause},
+            "cause",
+        ),
+        gauge(
+            "fraudstream_stream_lag_records",
+            "Offsets of the verdict topics not read yet.",
+            hub.lag(),
+            "topic",
+        ),
+        histogram(
+            "fraudstream_stream_delay_seconds",
+            "From the decision on a verdict to its being read for the streams.",
+            hub.delay,
+        ),
+        counter(
+            "fraudstream_stream_replays",
+            "Times that history was read from Kafka for a client.",
+            hub.replays.begun,
+        ),
+        counter(
+            "fraudstream_stream_replayed_records",
+            "Records read for that.",
+            hub.replays.records,
+        ),
+    )

@@ -1,0 +1,219 @@
+"""What gateway and detector tell Prometheus: the truth, once, whichever process is asked."""
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import httpx
+import prometheus_client
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from api import listener
+from wire.metrics import Histogram, histogram, written
+from wire.settings import TopicSettings
+
+DEADLINE_S = 30.0
+LABELS = {"cause", "code", "decision", "le", "outcome", "partition", "rule", "status", "stream"}
+JSON = {"content-type": "application/json"}
+Samples = dict[str, dict[tuple[tuple[str, str], ...], float]]
+
+
+@dataclass
+class Parts:
+    """Processes of the parts, on one set of topics."""
+
+    settings: TopicSettings
+    held: contextlib.ExitStack
+    running: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def socket(self) -> socket.socket:
+        """Make a listening socket that processes inherit."""
+        return self.held.enter_context(contextlib.closing(listener.bind("127.0.0.1", 0)))
+
+    def start(self, module: str, *arguments: str, fds: tuple[int, ...] = ()) -> None:
+        """Run a part."""
+        names = ("kafka_broker_url", "transactions_topic", "legit_topic", "fraud_topic")
+        given = {
+            name.upper(): str(getattr(self.settings, name))
+            for name in (*names, "dead_letter_topic")
+        }
+        argv = [sys.executable, "-m", module, *arguments]
+        environment = {**os.environ, **given, "DETECTOR_GROUP": self.settings.fraud_topic}
+        self.running.append(subprocess.Popen(argv, env=environment, pass_fds=fds))
+
+    def gateway(self, workers: int) -> tuple[str, list[str]]:
+        """Start a gateway of several processes; give its address, and each one's own."""
+        shared, own = self.socket(), [self.socket() for _ in range(workers)]
+        places = ",".join(address(each) for each in own)
+        for number, alone in enumerate(own, 1):
+            fds = (shared.fileno(), alone.fileno())
+            arguments = ["--api-fd", str(fds[0]), "--api-worker-fd", str(fds[1])]
+            arguments += ["--api-worker", str(number), "--api-workers-at", places]
+            self.start("api", *arguments, fds=fds)
+        urls = [f"http://{address(each)}" for each in own]
+        for url in urls:
+            until(lambda url=url: httpx.get(f"{url}/readyz").status_code == 200)
+        return f"http://{address(shared)}", urls
+
+    def detector(self) -> str:
+        """Start a detector; give the address of its metrics."""
+        with listener.bind("127.0.0.1", 0) as sock:
+            port = sock.getsockname()[1]
+        self.start("detector", "--metrics-port", str(port))
+        return f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture
+def parts(kafka_settings: TopicSettings) -> Iterator[Parts]:
+    """Run parts on topics of this test's own; they are killed at its end."""
+    with contextlib.ExitStack() as held:
+        made = Parts(kafka_settings, held)
+        yield made
+        for process in made.running:
+            process.kill()
+            process.wait()
+
+
+def address(sock: socket.socket) -> str:
+    """Give a socket's address as HOST:PORT."""
+    host, port = sock.getsockname()
+    return f"{host}:{port}"
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Wait for a condition, with a deadline; a connection refused counts as not yet."""
+    deadline = time.monotonic() + DEADLINE_S
+    while True:
+        with contextlib.suppress(httpx.TransportError):
+            if condition():
+                return
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        time.sleep(0.05)
+
+
+def scrape(url: str) -> Samples:
+    """Read /metrics as Prometheus does: every sample by name and labels, each there once."""
+    answer = httpx.get(f"{url}/metrics", timeout=DEADLINE_S)
+    assert answer.headers["content-type"].startswith("text/plain; version=")
+    found: Samples = {}
+    for family in text_string_to_metric_families(answer.text):
+        for sample in family.samples:
+            labels = tuple(sorted(sample.labels.items()))
+            assert labels not in found.setdefault(sample.name, {})
+            found[sample.name][labels] = sample.value
+    return found
+
+
+def total(samples: Samples, name: str, **labels: str) -> float:
+    """Add up a metric's samples that have these labels."""
+    return sum(
+        value for found, value in samples.get(name, {}).items() if labels.items() <= set(found)
+    )
+
+
+def post(url: str, amount: str, **fields: str) -> int:
+    """Post one transaction over a connection of its own; give the status."""
+    body = json.dumps({"source": "alice", "target": "bob", "amount": amount, **fields})
+    return httpx.post(f"{url}/transactions", content=body, headers=JSON).status_code
+
+
+def test_a_histogram_counts_as_prometheus_own_does() -> None:
+    """Bounds are inclusive, sums agree, and several at once count as that many."""
+    bounds = (0.1, 1.0, 10.0)
+    ours, theirs = (
+        Histogram(bounds),
+        prometheus_client.Histogram("a", "b", buckets=bounds, registry=None),
+    )
+    for value in (0.05, 0.1, 0.5, 1.0, 1.0, 9.0, 10.5):
+        theirs.observe(value)
+    for value, times in ((0.05, 1), (0.1, 1), (0.5, 1), (1.0, 2), (9.0, 1), (10.5, 1)):
+        ours.observe(value, times)
+    expected = [s for s in next(iter(theirs.collect())).samples if not s.name.endswith("_created")]
+    assert histogram("a", "b", ours).samples == expected
+
+
+def test_a_family_without_samples_is_still_declared() -> None:
+    """What has not happened yet is known to be countable."""
+    assert b"# TYPE a histogram" in written([histogram("a", "b", {}, "label")])
+
+
+def test_any_worker_tells_of_all_of_them(parts: Parts) -> None:
+    """Two processes on one socket: whichever is asked, the sums are those of all requests."""
+    url, own = parts.gateway(workers=2)
+    statuses = [post(each, "1.00") for each in (url, url, *own, *own)]
+    assert statuses == [202] * 6
+    assert post(own[1], "-1") == 422
+    for asked in (*own, url):
+        samples = scrape(asked)
+        assert total(samples, "fraudstream_api_requests_total", status="202") == 6
+        assert total(samples, "fraudstream_api_requests_total", status="422", worker="2") == 1
+        assert total(samples, "fraudstream_api_problems_total", code="invalid-transaction") == 1
+        assert total(samples, "fraudstream_api_records_acknowledged_total") == 6
+        assert total(samples, "fraudstream_api_request_seconds_count", outcome="accepted") == 6
+        assert total(samples, "fraudstream_api_produce_batch_records_sum") == 6
+        assert total(samples, "fraudstream_api_workers") == 2
+        assert {dict(labels)["worker"] for labels in samples["process_cpu_seconds_total"]} == {
+            "1",
+            "2",
+        }
+
+
+def test_a_dead_worker_is_left_out_and_told(parts: Parts) -> None:
+    """A scrape answers in time though a process is gone, and says that one is missing."""
+    _, own = parts.gateway(workers=2)
+    parts.running[1].kill()
+    parts.running[1].wait()
+    assert total(scrape(own[0]), "fraudstream_api_workers") == 1
+
+
+def test_the_detector_tells_what_it_decided(parts: Parts) -> None:
+    """Verdicts by decision, hits by rule, duplicates, latency and lag, each as it happened."""
+    url, _ = parts.gateway(workers=1)
+    at = parts.detector()
+    for amount, name in (("900.00", "a"), ("900.01", "b"), ("5000", "c"), ("5000", "c")):
+        assert post(url, amount, transaction_id=name) == 202
+    until(lambda: total(scrape(at), "fraudstream_detector_records_total") == 4)
+    samples = scrape(at)
+    verdicts = {"legit": 1, "fraud": 2}
+    for decision, expected in verdicts.items():
+        name = "fraudstream_detector_verdicts_total"
+        assert total(samples, name, decision=decision) == expected
+    assert total(samples, "fraudstream_detector_rule_hits_total", rule="amount-limit") == 2
+    assert total(samples, "fraudstream_detector_duplicates_total") == 1
+    assert total(samples, "fraudstream_detector_end_to_end_seconds_count") == 4
+    assert total(samples, "fraudstream_detector_batch_records_sum") == 4
+    assert total(samples, "fraudstream_detector_lag_records") == 0
+    assert total(samples, "fraudstream_detector_window_entries") == 3
+    assert httpx.get(f"{at}/healthz").status_code == 200
+    assert httpx.get(f"{at}/else").status_code == 404
+
+
+def test_labels_have_few_values(parts: Parts) -> None:
+    """No label holds what a client sends: ids, accounts, paths or user agents."""
+    url, _ = parts.gateway(workers=1)
+    at = parts.detector()
+    post(url, "901")
+    until(lambda: total(scrape(at), "fraudstream_detector_records_total") == 1)
+    both = [scrape(url), scrape(at)]
+    names = {label for s in both for each in s.values() for found in each for label, _ in found}
+    assert names <= LABELS | {"topic", "worker"}
+    assert all(len(each) <= 200 for s in both for each in s.values())
+
+
+def test_a_taken_metrics_port_is_one_line_and_code_2(kafka_settings: TopicSettings) -> None:
+    """Two detectors can't have the same port, and the second says so."""
+    with listener.bind("127.0.0.1", 0) as taken:
+        port = str(taken.getsockname()[1])
+        argv = [sys.executable, "-m", "detector", "--metrics-port", port]
+        environment = {**os.environ, "KAFKA_BROKER_URL": kafka_settings.kafka_broker_url}
+        result = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    expected = f"error: can't serve metrics on 127.0.0.1:{port}: Address already in use\n"
+    assert result.stderr == expected

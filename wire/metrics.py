@@ -1,0 +1,200 @@
+"""Metrics: plain numbers kept where the work is done, put into Prometheus's form when it asks.
+
+What counts a thing adds to an int, a dict or a `Histogram`; nothing else happens on the way of a
+transaction. A collector of the part reads these at scrape time and makes families of them.
+"""
+
+import threading
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from math import inf
+from typing import Any, Final
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+from wsgiref.types import StartResponse, WSGIEnvironment
+
+from prometheus_client import CollectorRegistry, generate_latest, make_wsgi_app
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, ThreadingWSGIServer
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
+
+from wire.errors import FraudstreamError
+
+SECONDS: Final = (
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+)
+"""Bounds for latencies, in seconds."""
+RECORDS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000)
+"""Bounds for sizes of batches, in records."""
+CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
+
+Value = float | Mapping[str, float] | Mapping[int, float]
+"""One number, or one for each value of a label."""
+
+
+class MetricsError(FraudstreamError):
+    """The metrics can't be served at the address that is set."""
+
+
+class Histogram:
+    """How often a value fell between which bounds; a tenth of a microsecond an observation."""
+
+    __slots__ = ("bounds", "counts", "sum")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        """By bound, each value counted once; the last is for what is above all bounds."""
+        self.sum = 0.0
+
+    def observe(self, value: float, times: int = 1) -> None:
+        """Count a value, or the same value several times."""
+        self.counts[bisect_left(self.bounds, value)] += times
+        self.sum += value * times
+
+
+def counter(name: str, text: str, value: Value, label: str = "") -> Metric:
+    """Make a family of a sum that only grows; `name` without `_total`."""
+    return _filled(CounterMetricFamily(name, text, labels=_labels(label)), value)
+
+
+def gauge(name: str, text: str, value: Value, label: str = "") -> Metric:
+    """Make a family of a number that goes up and down."""
+    return _filled(GaugeMetricFamily(name, text, labels=_labels(label)), value)
+
+
+def histogram(
+    name: str, text: str, value: Histogram | Mapping[str, Histogram], label: str = ""
+) -> Metric:
+    """Make a family of a histogram, or of one for each value of a label."""
+    family = HistogramMetricFamily(name, text, labels=_labels(label))
+    each = {"": value} if isinstance(value, Histogram) else dict(value)
+    for of, found in each.items():
+        family.add_metric([of] if label else [], list(_cumulated(found)), found.sum)
+    return family
+
+
+def process() -> Iterable[Metric]:
+    """Give the process's own families: memory, CPU time, file descriptors (Linux only)."""
+    return _PROCESS.collect()
+
+
+def written(families: Iterable[Metric]) -> bytes:
+    """Write families in Prometheus's text format."""
+    return generate_latest(_Given(families))
+
+
+def serve(collector: Collector, alive: Callable[[], bool], host: str, port: int) -> "Serving":
+    """Serve /metrics and /healthz from a thread, for a part that serves nothing else.
+
+    Args:
+        collector: asked at each scrape, in the thread: it must only read.
+        alive: what /healthz answers by: 200, or 503 if the process had better be started afresh.
+        host: address to listen on.
+        port: port to listen on; 0: any free one.
+
+    Raises:
+        MetricsError: the address can't be had.
+    """
+    registry = CollectorRegistry()
+    registry.register(collector)
+    metrics = make_wsgi_app(registry)
+
+    def application(environ: WSGIEnvironment, respond: StartResponse) -> Iterable[bytes]:
+        match environ["PATH_INFO"]:
+            case "/metrics":
+                answer: Iterable[bytes] = metrics(environ, respond)
+                return answer
+            case "/healthz" if alive():
+                respond("200 OK", _TEXT)
+                return [b"alive\n"]
+            case "/healthz":
+                respond("503 Service Unavailable", _TEXT)
+                return [b"stuck\n"]
+            case _:
+                respond("404 Not Found", _TEXT)
+                return [b"there are /metrics and /healthz\n"]
+
+    try:
+        server = make_server(host, port, application, ThreadingWSGIServer, _Silent)
+    except OSError as error:
+        raise MetricsError(f"can't serve metrics on {host}:{port}: {error.strerror}") from error
+    return Serving(server)
+
+
+class Serving:
+    """A running server of metrics."""
+
+    def __init__(self, server: WSGIServer) -> None:
+        self.port = server.server_port
+        self._server = server
+        self._thread = threading.Thread(target=server.serve_forever, daemon=True, name="metrics")
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End it."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class _Silent(WSGIRequestHandler):
+    timeout = 5.0
+    """Seconds that a client may take for its request."""
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base's name
+        """Write no access log."""
+
+
+class _Given(Collector):
+    """Families at hand, where a registry is wanted."""
+
+    def __init__(self, families: Iterable[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Metric]:
+        return self._families
+
+
+_TEXT: Final = [("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store")]
+_PROCESS: Final = ProcessCollector(registry=None)
+
+
+def _labels(label: str) -> list[str]:
+    return [label] if label else []
+
+
+def _filled(family: Any, value: Value) -> Metric:
+    if isinstance(value, Mapping):
+        # In one step, as the loop's thread may add to it meanwhile.
+        for of, number in dict(value).items():
+            family.add_metric([str(of)], float(number))
+    else:
+        family.add_metric([], float(value))
+    filled: Metric = family
+    return filled
+
+
+def _cumulated(histogram: Histogram) -> Iterator[tuple[str, float]]:
+    total = 0
+    for bound, count in zip((*histogram.bounds, inf), histogram.counts, strict=True):
+        total += count
+        yield "+Inf" if bound == inf else repr(float(bound)), float(total)
