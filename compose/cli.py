@@ -9,6 +9,8 @@ from api.__main__ import api
 from api.settings import ApiSettings
 from compose.settings import BrokerSettings, TailSettings, UpSettings
 from detector.__main__ import detector
+from detector.backtest.__main__ import backtest
+from detector.backtest.settings import BacktestSettings
 from detector.settings import DetectorSettings
 from loadgen.__main__ import loadgen, verify
 from loadgen.settings import LoadgenSettings, VerifySettings
@@ -67,6 +69,8 @@ app.command("api")(command(ApiSettings, api))
 app.command("detector")(command(DetectorSettings, detector))
 app.command("loadgen")(command(LoadgenSettings, loadgen))
 app.command("verify")(command(VerifySettings, verify))
+app.command("verify")(command(VerifySettings, verify))
+app.command("backtest")(command(BacktestSettings, backtest))
 app.command("broker")(command(BrokerSettings, broker))
 app.command("topics")(command(TopicSettings, topics))
 app.add_typer(tail, name="tail")

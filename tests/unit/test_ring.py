@@ -70,11 +70,9 @@ def test_what_it_reaches_it_holds(
     assert len(held) <= capacity
     assert held == events[len(events) - len(held) :]
     for back in range(len(events) + 1):
-        at = {(topic, partition): 0 for topic, partition in nexts}
+        at = dict.fromkeys(nexts, 0)
         for e in events[:back]:
             at[e.topic, e.partition] = e.offset + 1
-        cursor = Cursor(
-            Position({t: (at[t, 0], at[t, 1]) for t in (FRAUD, LEGIT)})
-        )
+        cursor = Cursor(Position({t: (at[t, 0], at[t, 1]) for t in (FRAUD, LEGIT)}))
         if ring.reaches(cursor):
             assert set(events[back:]) <= set(held)
