@@ -8,11 +8,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
 from detector.engine import Engine
 from wire.errors import MessageError
-from wire.messages import Verdict, decode_transaction, encode, instant
+from wire.messages import Transaction, Verdict, decode_transaction, encode, instant
 
 MAX_ERROR_CHARACTERS: Final = 500
 """Longest explanation in a dead letter's `error` header."""
@@ -32,23 +32,21 @@ class Record(Protocol):
     headers: Headers
 
 
-class DeadLetter(NamedTuple):
-    """A record that is no transaction, as it was, and why."""
-
-    key: bytes | None
-    value: bytes | None
-    headers: list[tuple[str, bytes]]
+Entry = tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]
+"""Key, value and headers of a record to write."""
+_NO_HEADERS: Final[list[tuple[str, bytes]]] = []  # the same one for all: aiokafka wants a list
 
 
 @dataclass(slots=True)
 class Outcome:
     """What one batch comes to."""
 
-    legit: list[tuple[bytes, bytes]] = field(default_factory=list)
-    """Key and value of each verdict that says legit, in the order of the log."""
-    fraud: list[tuple[bytes, bytes]] = field(default_factory=list)
-    """Key and value of each verdict that says fraud, in the order of the log."""
-    dead: list[DeadLetter] = field(default_factory=list)
+    legit: list[Entry] = field(default_factory=list)
+    """The verdicts that say legit, in the order of the log."""
+    fraud: list[Entry] = field(default_factory=list)
+    """The verdicts that say fraud, in the order of the log."""
+    dead: list[Entry] = field(default_factory=list)
+    """The records that are no transaction, in the order of the log."""
     duplicates: int = 0
     rules: Counter[str] = field(default_factory=Counter)
     """How often each rule hit, by id."""
@@ -73,7 +71,8 @@ def judge(
     for record in records:
         try:
             transaction = decode_transaction(record.value or b"")
-        except MessageError as error:
+            received_at = instant(record.timestamp)
+        except (MessageError, ValueError, OverflowError, OSError) as error:
             reason = "no value" if record.value is None else str(error)
             outcome.dead.append(dead_letter(record, reason, cut))
             continue
@@ -93,12 +92,12 @@ def judge(
             score=decided.score,
             reasons=decided.reasons,
             rules_version=version,
-            received_at=instant(record.timestamp),
+            received_at=received_at,
             decided_at=decided_at,
         )
         for hit in decided.reasons:
             outcome.rules[hit.rule] += 1
-        outputs[decided.decision]((transaction.source.encode(), encode(verdict)))
+        outputs[decided.decision]((transaction.source.encode(), encode(verdict), _NO_HEADERS))
     outcome.duplicates = duplicates
     return outcome
 
@@ -107,14 +106,20 @@ def replay(engine: Engine, records: Iterable[Record]) -> None:
     """Move the engine's windows over records that were decided before."""
     decide = engine.decide
     for record in records:
-        try:
-            transaction = decode_transaction(record.value or b"")
-        except MessageError:  # it lies in the dead letters
-            continue
-        decide(transaction, record.timestamp)
+        transaction = transaction_in(record)
+        if transaction is not None:
+            decide(transaction, record.timestamp)
 
 
-def dead_letter(record: Record, error: str, cut: int) -> DeadLetter:
+def transaction_in(record: Record) -> Transaction | None:
+    """Give the record's transaction; None for one that lies in the dead letters."""
+    try:
+        return decode_transaction(record.value or b"")
+    except MessageError:
+        return None
+
+
+def dead_letter(record: Record, error: str, cut: int) -> Entry:
     """Keep a record as it was, with headers that say where it lay and what is wrong with it.
 
     The headers are appended, UTF-8 text: `topic`, `partition`, `offset`, `error`; and `cut`, the
@@ -134,4 +139,4 @@ def dead_letter(record: Record, error: str, cut: int) -> DeadLetter:
         key = key and key[: cut // 4]
         value = value and value[: cut // 2]
         headers = []
-    return DeadLetter(key, value, headers + notes)
+    return key, value, headers + notes

@@ -1,7 +1,7 @@
 """A transactional producer that does not sleep through what a broker answers in normal running.
 
-Two answers belong to the ordinary course of an older client's transactions (aiokafka speaks the
-protocol from before KIP-890), and aiokafka sleeps long on both:
+Three answers belong to the ordinary course of an older client's transactions (aiokafka speaks the
+protocol from before KIP-890), and aiokafka sleeps long on each:
 
 * CONCURRENT_TRANSACTIONS when partitions are added while the coordinator still finishes the last
   transaction: 20 ms (`BACKOFF_OVERRIDE`), or `retry_backoff_ms` (100).
@@ -16,8 +16,17 @@ from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.client import CoordinationType
-from aiokafka.errors import ConcurrentTransactions, NotEnoughReplicasError
-from aiokafka.producer.sender import AddPartitionsToTxnHandler, Sender, SendProduceReqHandler
+from aiokafka.errors import (
+    ConcurrentTransactions,
+    CoordinatorNotAvailableError,
+    NotEnoughReplicasError,
+)
+from aiokafka.producer.sender import (
+    AddPartitionsToTxnHandler,
+    Sender,
+    SendProduceReqHandler,
+    TxnOffsetCommitHandler,
+)
 
 FIRST_PAUSE_S: Final = 0.001
 MOST_DOUBLINGS: Final = 10
@@ -65,6 +74,10 @@ class _Sender(Sender):  # type: ignore[misc]
         )
         return await _AddPartitions(self, partitions).do(node)
 
+    async def _do_txn_offset_commit(self, offsets: dict[TopicPartition, Any], group: str) -> None:
+        node = await self._find_coordinator(CoordinationType.GROUP, group)
+        await _CommitOffsets(self, offsets, group).do(node)
+
     async def _send_produce_req(self, node: int, batches: dict[TopicPartition, Any]) -> None:
         await _Produce(self, batches).do(node)
         self._in_flight.remove(node)
@@ -79,6 +92,17 @@ class _AddPartitions(AddPartitionsToTxnHandler):  # type: ignore[misc]
             return None
         codes = {code for _, partitions in response.errors for _, code in partitions}
         return self._sender.pause(pause) if ConcurrentTransactions.errno in codes else pause
+
+
+class _CommitOffsets(TxnOffsetCommitHandler):  # type: ignore[misc]
+    def handle_response(self, response: Any) -> float | None:
+        pause: float | None = super().handle_response(response)
+        if pause is None:
+            self._sender.went_well()
+            return None
+        codes = {code for _, partitions in response.errors for _, code in partitions}
+        expected = CoordinatorNotAvailableError.errno in codes
+        return float(self._sender.pause(pause)) if expected else pause
 
 
 class _Produce(SendProduceReqHandler):  # type: ignore[misc]

@@ -1,19 +1,21 @@
 """The reader of one partition: its records, and where a replay of its state has to begin."""
 
 import asyncio
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from aiokafka import ConsumerRecord, TopicPartition
 
+from detector.batch import transaction_in
 from detector.deadline import deadline
 from detector.errors import StuckError
 from detector.settings import DetectorSettings
 from wire import kafka
 
 log = structlog.get_logger(__name__)
-LOOK_BACK = 1
-"""Records before the committed offset among which the newest timestamp is looked for at first."""
+LOOK_BACK: Final = 64
+"""Records before the committed offset among which a transaction is looked for at first."""
+ASK_AGAIN_S: Final = 0.2
 
 Records = list[ConsumerRecord[bytes, bytes]]
 
@@ -80,29 +82,37 @@ class Reader:
         return max(0, (self._consumer.highwater(self.partition) or offset) - offset)
 
     async def resume_at(self, committed: int | None) -> int:
-        """Give the offset to go on from: the committed one, if the log still has it.
+        """Give the offset to go on from: the committed one; the log's start if there is none.
 
-        With none committed, or with what followed it deleted by retention, it is the log's start.
+        Where retention has deleted what followed the committed offset, it is the log's start.
+
+        Raises:
+            StuckError: the log ends before the committed offset. It may be a broker that is still
+                coming up, or records that a cluster has lost. To go on from an earlier offset
+                would decide twice, so that is left to who knows what happened.
         """
         start, end = await self._bounds()
-        if committed is None or start <= committed <= end:
-            return start if committed is None else committed
-        resumed = min(max(committed, start), end)
-        log.error(
-            "committed offset is not in the log",
-            topic=self.partition.topic,
-            partition=self.partition.partition,
-            committed=committed,
-            log_start=start,
-            log_end=end,
-            resumed_at=resumed,
-        )
-        return resumed
+        if committed is None:
+            return start
+        if committed < start:
+            log.error(
+                "records were deleted before they were read",
+                topic=self.partition.topic,
+                partition=self.partition.partition,
+                committed=committed,
+                log_start=start,
+            )
+            return start
+        async with deadline(self._limit_s, f"log up to the committed offset {committed}"):
+            while end < committed:
+                await asyncio.sleep(ASK_AGAIN_S)
+                _, end = await self._bounds()
+        return committed
 
     async def replay_from(self, offset: int, horizon_ms: int) -> int:
         """Give the offset from which records can still matter for a decision at `offset`."""
         start, _ = await self._bounds()
-        newest = await self._timestamp_near(offset, start)
+        newest = await self._last_transaction_ms(offset, start)
         if newest is None:
             return offset
         async with deadline(self._limit_s, "offset by time"):
@@ -119,21 +129,21 @@ class Reader:
             end = await self._consumer.end_offsets([self.partition])
         return start[self.partition], end[self.partition]
 
-    async def _timestamp_near(self, offset: int, start: int) -> int | None:
-        """Give the timestamp of a record just before `offset` (None: there is none).
+    async def _last_transaction_ms(self, offset: int, start: int) -> int | None:
+        """Give the timestamp of the last transaction before `offset`; None if there is none.
 
-        Offsets can be taken by control records or compacted away, so look back further each time.
+        Of the last transaction, since those alone move the engine's time. Offsets before it may
+        belong to poison records, to control records or to none: look back further each time.
         """
         back = LOOK_BACK
-        while offset > start:
+        found: int | None = None
+        begin = offset
+        while begin > start and found is None:
             begin = max(start, offset - back)
             self.seek(begin)
             while await self.position() < offset:
-                records = [r for r in await self.read(back) if r.offset < offset]
-                if records:
-                    timestamp: int = records[-1].timestamp
-                    return timestamp
-            if begin == start:
-                return None
+                for record in await self.read(back):
+                    if record.offset < offset and transaction_in(record):
+                        found = record.timestamp
             back *= 8
-        return None
+        return found

@@ -48,6 +48,9 @@ def serve(settings: DetectorSettings) -> int:
     except (StuckError, KafkaError) as error:
         log.error("detector failed", error=str(error))  # noqa: TRY400 - the cause, in one line
         return 1
+    except Exception:  # a supervisor restarts us: this line is what is left of the cause
+        log.exception("detector failed")
+        return 1
     return 0
 
 

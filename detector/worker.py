@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from typing import Final
 
 import structlog
 from aiokafka import TopicPartition
@@ -23,9 +23,10 @@ from detector.reader import Reader, Records
 from detector.rulesfile import RulesSource
 from detector.settings import DetectorSettings
 from detector.writer import Writer
+from wire.messages import instant
 
 log = structlog.get_logger(__name__)
-PROGRESS_EVERY_S = 2.0
+PROGRESS_EVERY_S: Final = 2.0
 
 Committed = Callable[[TopicPartition], Awaitable[int | None]]
 
@@ -105,17 +106,34 @@ class Worker:
             while not self._stopping:
                 records = await reader.read(self._settings.detector_batch_records)
                 if records:
+                    state = await self._with_rules(state, reader)
                     await self._settle(records, state, reader, writer)
         finally:
             await asyncio.gather(writer.stop(), reader.stop())
+
+    async def _with_rules(self, state: State, reader: Reader) -> State:
+        """Put new rules in force, between two batches; from the log where they look back further.
+
+        The reader ends up where it was.
+        """
+        rules = self._rules.rules
+        if rules is state.engine.rules:
+            return state
+        if state.engine.fits(rules):
+            state.engine.rules = rules
+            return state
+        resume = await reader.position()
+        state = State(Engine(rules), state.offset)
+        await self._replay(reader, state)
+        reader.seek(resume)
+        return state
 
     async def _settle(self, records: Records, state: State, reader: Reader, writer: Writer) -> None:
         """Decide on the records and write what comes of it, in one transaction."""
         began = time.monotonic()
         now_ms = time.time_ns() // 1_000_000
-        decided_at = datetime.fromtimestamp(now_ms / 1000, UTC)
         outcome = judge(
-            state.engine, records, decided_at, self._settings.detector_dead_letter_bytes
+            state.engine, records, instant(now_ms), self._settings.detector_dead_letter_bytes
         )
         next_offset = records[-1].offset + 1
         self.state = None  # in doubt until the transaction is settled

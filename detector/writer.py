@@ -15,7 +15,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import InvalidProducerEpoch, KafkaError, ProducerFenced
 from aiokafka.structs import OffsetAndMetadata
 
-from detector.batch import Outcome
+from detector.batch import Entry, Outcome
 from detector.deadline import deadline
 from detector.errors import AbortedError, FencedError, StuckError
 from detector.producer import TransactionalProducer
@@ -23,8 +23,6 @@ from detector.settings import DetectorSettings
 from wire import kafka
 
 log = structlog.get_logger(__name__)
-
-Entry = tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]
 
 
 class Writer:
@@ -75,8 +73,8 @@ class Writer:
         producer, settings = self._producer, self._settings
         await producer.begin_transaction()
         written = [
-            *await self._send(settings.legit_topic, _plain(outcome.legit), now_ms),
-            *await self._send(settings.fraud_topic, _plain(outcome.fraud), now_ms),
+            *await self._send(settings.legit_topic, outcome.legit, now_ms),
+            *await self._send(settings.fraud_topic, outcome.fraud, now_ms),
             *await self._send(settings.dead_letter_topic, outcome.dead, now_ms),
         ]
         batches = asyncio.gather(*written)
@@ -115,7 +113,3 @@ class Writer:
             raise FencedError(f"fenced: {error!r}") from error
         except KafkaError as error:
             raise StuckError(f"can't roll back: {error!r}") from error
-
-
-def _plain(verdicts: Iterable[tuple[bytes, bytes]]) -> Iterable[Entry]:
-    return ((key, value, []) for key, value in verdicts)

@@ -16,6 +16,8 @@ CREATE_TIMEOUT_MS: Final = 30_000
 WAIT_PAUSE_S: Final = 0.2
 LOG_EVERY_S: Final = 5.0
 MS_PER_HOUR: Final = 3_600_000
+DEAD_LETTER_MAX_BYTES: Final = 1_048_588 + 65_536
+"""Largest dead letter: Kafka's default for other records, and room for its headers."""
 
 
 class TopicsError(FraudstreamError):
@@ -85,8 +87,15 @@ async def _create(client: AIOKafkaAdminClient, settings: TopicSettings) -> None:
         # Windows and verdicts go by the record's timestamp, which the gateway sets.
         "message.timestamp.type": "CreateTime",
     }
+    # A dead letter is the record as it was and a few headers: it may be larger than any record.
+    roomy = config | {"max.message.bytes": str(DEAD_LETTER_MAX_BYTES)}
     wanted = [
-        NewTopic(name, settings.partitions, settings.replication, topic_configs=config)
+        NewTopic(
+            name,
+            settings.partitions,
+            settings.replication,
+            topic_configs=roomy if name == settings.dead_letter_topic else config,
+        )
         for name in names(settings)
     ]
     response = await client.create_topics(wanted, timeout_ms=CREATE_TIMEOUT_MS)

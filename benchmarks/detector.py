@@ -1,0 +1,294 @@
+"""The detector on a real Kafka: throughput, latency, memory and the rebuilding of its state.
+
+    python -m benchmarks.detector [latency|throughput|rebuild|memory ...]
+
+KAFKA_BROKER_URL names a broker to use; without it, an embedded one is started. The load and the
+measuring client are librdkafka (confluent-kafka), so that they take little from the two cores that
+everything shares.
+"""
+
+import argparse
+import asyncio
+import multiprocessing
+import os
+import statistics
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psutil
+import uvloop
+from aiokafka import TopicPartition
+from aiokafka.structs import OffsetAndMetadata
+from confluent_kafka import Consumer, Producer
+from confluent_kafka import TopicPartition as Position
+
+from wire import kafka, topics
+from wire.settings import KafkaSettings, TopicSettings
+
+PARTITIONS = 4
+ACCOUNTS = 5_000
+FRAUD_EVERY = 20
+
+
+def settings(address: str) -> TopicSettings:
+    """Give settings with topics of their own."""
+    name = "bench-" + uuid.uuid4().hex[:8]
+    return TopicSettings(
+        kafka_broker_url=address,
+        transactions_topic=f"{name}.transactions",
+        legit_topic=f"{name}.legit",
+        fraud_topic=f"{name}.fraud",
+        dead_letter_topic=f"{name}.dead-letter",
+        partitions=PARTITIONS,
+        log_level="warning",
+    )
+
+
+def transaction(number: int) -> tuple[bytes, bytes]:
+    """Give key and value of a transaction as the gateway writes it."""
+    source = f"account-{number * 7919 % ACCOUNTS:05}"
+    amount = "900.01" if number % FRAUD_EVERY == 0 else f"{number % 899 + 1}.50"
+    value = (
+        f'{{"transaction_id":"{uuid.UUID(int=number)}","source":"{source}",'
+        f'"target":"account-{number % 977:05}","amount":"{amount}","currency":"EUR",'
+        f'"occurred_at":"2026-01-01T12:00:00.000Z"}}'
+    )
+    return source.encode(), value.encode()
+
+
+def fill(to: KafkaSettings, count: int, *, spread_ms: int = 0) -> None:
+    """Write transactions as fast as possible; their timestamps end now, spread over that time."""
+    producer = Producer(
+        {
+            "bootstrap.servers": to.kafka_broker_url,
+            "enable.idempotence": True,
+            "linger.ms": 5,
+            "batch.size": 200_000,
+            "queue.buffering.max.messages": 1_000_000,
+        }
+    )
+    now = time.time_ns() // 1_000_000
+    for number in range(count):
+        key, value = transaction(number)
+        at = now - spread_ms + spread_ms * number // count
+        partition = hash(key) % PARTITIONS
+        producer.produce(to.transactions_topic, value, key, partition=partition, timestamp=at)
+        if number % 1_000 == 0:
+            producer.poll(0)
+    assert producer.flush(60) == 0
+
+
+@contextmanager
+def detector(of: TopicSettings, **options: str) -> Iterator[psutil.Process]:
+    """Run a detector process."""
+    environment = os.environ | {
+        "KAFKA_BROKER_URL": of.kafka_broker_url,
+        "TRANSACTIONS_TOPIC": of.transactions_topic,
+        "LEGIT_TOPIC": of.legit_topic,
+        "FRAUD_TOPIC": of.fraud_topic,
+        "DEAD_LETTER_TOPIC": of.dead_letter_topic,
+        "DETECTOR_GROUP": of.transactions_topic,
+        "LOG_LEVEL": "warning",
+        **options,
+    }
+    process = subprocess.Popen(
+        os.environ.get("DETCMD", f"{sys.executable} -m detector").split(), env=environment
+    )
+    try:
+        yield psutil.Process(process.pid)
+    finally:
+        process.terminate()
+        assert process.wait(20) == 0
+
+
+class Watch:
+    """Reads both verdict topics, read_committed, and notes when each verdict came."""
+
+    def __init__(self, of: TopicSettings) -> None:
+        self.count = 0
+        self.latencies_ms: list[float] = []
+        self.sent: dict[bytes, int] = {}
+        self._consumer = Consumer(
+            {
+                "bootstrap.servers": of.kafka_broker_url,
+                "group.id": "bench",
+                "enable.auto.commit": False,
+                "isolation.level": "read_committed",
+                "fetch.wait.max.ms": 100,
+                "fetch.queue.backoff.ms": 1,
+                "auto.offset.reset": "earliest",
+            }
+        )
+        self._consumer.assign(
+            [
+                Position(topic, partition, 0)
+                for topic in (of.legit_topic, of.fraud_topic)
+                for partition in range(PARTITIONS)
+            ]
+        )
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        while not self._over.is_set():
+            for message in self._consumer.consume(500, 0.002):
+                assert message.error() is None
+                now = time.perf_counter_ns()
+                self.count += 1
+                began = self.sent.pop(message.value()[19:55], None)
+                if began is not None:
+                    self.latencies_ms.append((now - began) / 1e6)
+
+    def wait(self, count: int, timeout: float) -> None:
+        """Wait until so many verdicts have come."""
+        deadline = time.monotonic() + timeout
+        while self.count < count:
+            assert time.monotonic() < deadline, f"{self.count} of {count} verdicts"
+            time.sleep(0.02)
+
+    def close(self) -> None:
+        """End reading."""
+        self._over.set()
+        self._thread.join()
+        self._consumer.close()
+
+
+def offer(to: TopicSettings, watch: Watch, *, rate: int, seconds: float, first: int = 0) -> int:
+    """Send at a steady rate, open loop, one record at a time; give how many."""
+    producer = Producer(
+        {"bootstrap.servers": to.kafka_broker_url, "enable.idempotence": True, "linger.ms": 0}
+    )
+    producer.list_topics(timeout=10)
+    count = int(rate * seconds)
+    began = time.perf_counter()
+    for number in range(first, first + count):
+        pause = began + (number - first) / rate - time.perf_counter()
+        if pause > 0:
+            time.sleep(pause)
+        key, value = transaction(number)
+        watch.sent[value[19:55]] = time.perf_counter_ns()
+        producer.produce(to.transactions_topic, value, key, partition=hash(key) % PARTITIONS)
+        producer.poll(0)
+    assert producer.flush(10) == 0
+    return count
+
+
+def latency(address: str) -> None:
+    """Topic to topic at 1000 transactions a second, exactly once, read_committed."""
+    of = settings(address)
+    asyncio.run(topics.ensure(of))
+    watch = Watch(of)
+    with detector(of) as process:
+        warm = offer(of, watch, rate=1000, seconds=4)
+        watch.wait(warm, 30)
+        watch.latencies_ms.clear()
+        used = sum(process.cpu_times()[:2])
+        count = offer(of, watch, rate=1000, seconds=15, first=warm)
+        watch.wait(warm + count, 30)
+        used = sum(process.cpu_times()[:2]) - used
+    watch.close()
+    cuts = statistics.quantiles(watch.latencies_ms, n=1000)
+    print(
+        f"latency at 1000/s: p50 {cuts[499]:.1f}  p90 {cuts[899]:.1f}  p99 {cuts[989]:.1f}"
+        f"  p99.9 {cuts[998]:.1f}  max {max(watch.latencies_ms):.1f} ms"
+        f"  (aim: p50 <= 15, p99 <= 50);  detector {used / 15:.0%} of a core"
+    )
+
+
+def committed(of: TopicSettings, group: str) -> int:
+    """Give how many records a group has settled."""
+    asker = _askers.setdefault(
+        group, Consumer({"bootstrap.servers": of.kafka_broker_url, "group.id": group})
+    )
+    positions = [Position(of.transactions_topic, partition) for partition in range(PARTITIONS)]
+    return sum(max(0, each.offset) for each in asker.committed(positions, 10))
+
+
+_askers: dict[str, Consumer] = {}
+
+
+def settled_per_second(of: TopicSettings, group: str, count: int) -> float:
+    """Measure how fast a group settles `count` records, from a tenth to nine tenths of them."""
+    deadline = time.monotonic() + 120
+    marks: list[tuple[float, int]] = []
+    while not marks or marks[-1][1] < count:
+        assert time.monotonic() < deadline, f"{marks[-1:]} of {count}"
+        marks.append((time.perf_counter(), committed(of, group)))
+        time.sleep(0.01)
+    middle = [mark for mark in marks if 0.1 * count <= mark[1] <= 0.95 * count]
+    (began, first), (ended, last) = middle[0], middle[-1]
+    return (last - first) / (ended - began)
+
+
+async def plain_loop(of: TopicSettings, group: str) -> None:
+    """The reference: aiokafka's own way to copy a topic in transactions, and nothing else."""
+    consumer = kafka.consumer(of, group_id=group, auto_offset_reset="earliest")
+    producer = kafka.producer(of, transactional_id=group, max_batch_size=262_144)
+    await consumer.start()
+    await producer.start()
+    consumer.subscribe([of.transactions_topic])
+    while True:
+        polled: dict[TopicPartition, list[Any]] = await consumer.getmany(timeout_ms=200)
+        if not polled:
+            continue
+        async with producer.transaction():
+            offsets = {}
+            for partition, records in polled.items():
+                for record in records:
+                    await producer.send(
+                        of.legit_topic,
+                        record.value,
+                        key=record.key,
+                        partition=record.partition,
+                    )
+                offsets[partition] = OffsetAndMetadata(records[-1].offset + 1, "")
+            await producer.send_offsets_to_transaction(offsets, group)
+
+
+def throughput(address: str, count: int = 400_000) -> None:
+    """A back-log, with the default rule, against the plain loop on the same topic."""
+    of = settings(address)
+    asyncio.run(topics.ensure(of))
+    fill(of, count)
+    measured: dict[str, list[float]] = {"plain": [], "detector": []}
+    for attempt in range(2):
+        group = f"{of.transactions_topic}-plain-{attempt}"
+        process = multiprocessing.get_context("spawn").Process(target=_plain, args=(of, group))
+        process.start()
+        measured["plain"].append(settled_per_second(of, group, count))
+        process.kill()
+        process.join()
+        group = f"{of.transactions_topic}-detector-{attempt}"
+        with detector(of, DETECTOR_GROUP=group):
+            measured["detector"].append(settled_per_second(of, group, count))
+    plain, ours = (statistics.median(measured[name]) for name in ("plain", "detector"))
+    print(
+        f"throughput: detector {ours:,.0f}/s, plain copying loop {plain:,.0f}/s:"
+        f" {ours / plain:.2f} times  (aim: >= 2)  {measured}"
+    )
+
+
+def _plain(of: TopicSettings, group: str) -> None:
+    uvloop.run(plain_loop(of, group))
+
+
+def main() -> int:
+    """Run what is asked for."""
+    parser = argparse.ArgumentParser()
+    known = {"latency": latency, "throughput": throughput}
+    parser.add_argument("what", nargs="*", default=list(known))
+    address = os.environ["KAFKA_BROKER_URL"]
+    for what in parser.parse_args().what:
+        known[what](address)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
