@@ -48,6 +48,9 @@ async def ensure(settings: TopicSettings, *, patience: float | None = None) -> d
     try:
         await _create(client, settings)
         counts = await _partition_counts(client, names(settings))
+        while len(counts) < len(names(settings)):  # made, but its leaders are not yet elected
+            await asyncio.sleep(WAIT_PAUSE_S)
+            counts = await _partition_counts(client, names(settings))
     except KafkaError as error:
         raise TopicsError(f"the topics can't be made: {error}") from error
     finally:
