@@ -32,7 +32,6 @@ from detector.worker import State, Worker
 from wire import kafka, logs, topics
 
 log = structlog.get_logger(__name__)
-TICK_MS = 1_000
 
 
 def serve(settings: DetectorSettings) -> int:
@@ -77,6 +76,11 @@ class Detector(ConsumerRebalanceListener):  # type: ignore[misc] # untyped libra
         self._fenced: dict[TopicPartition, float] = {}
         self._member: AIOKafkaConsumer = None
 
+    @property
+    def rules_version(self) -> str:
+        """The version of the rules in force from the next batch on."""
+        return self._rules.rules.version
+
     def stop(self) -> None:
         """End in order: finish the batches in hand, leave the group."""
         self._stop.set()
@@ -110,8 +114,9 @@ class Detector(ConsumerRebalanceListener):  # type: ignore[misc] # untyped libra
             raise StuckError(f"the topics differ in their number of partitions: {counts}")
         self._member = await kafka.start(self._new_member)
         self._member.subscribe([settings.transactions_topic], listener=self)
+        tick_ms = int(settings.detector_rules_poll_seconds * 1000)
         while True:
-            await self._member.getmany(timeout_ms=TICK_MS)
+            await self._member.getmany(timeout_ms=tick_ms)  # gives nothing but the group's errors
             self._check()
             self._rules.poll()
 

@@ -16,7 +16,7 @@ class DetectorSettings(KafkaSettings):
         None, description="TOML file of rules; without it, the shipped rule amount > 900"
     )
     detector_rules_poll_seconds: float = Field(
-        1.0, gt=0, le=3600, description="pause between looks whether that file changed, in seconds"
+        1.0, ge=0.01, le=10, description="pause between looks whether that file changed, in seconds"
     )
 
     # --- the group
@@ -28,7 +28,7 @@ class DetectorSettings(KafkaSettings):
     )
     detector_session_timeout_ms: int = Field(
         6_000,
-        ge=6_000,
+        ge=1_000,
         le=300_000,
         description="silence after which a detector counts as dead, in milliseconds",
     )

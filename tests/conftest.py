@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from compose import aot, broker, jars, leash
 from wire import topics
 from wire.settings import TopicSettings
+
+READ_TIMEOUT_S = 60
 
 
 class Cluster:
@@ -132,6 +135,42 @@ async def own_settings(own_broker: Cluster) -> TopicSettings:
     settings = topic_settings(own_broker.address)
     await topics.ensure(settings)
     return settings
+
+
+@pytest.fixture
+def read_committed() -> Callable[[TopicSettings, str], list[Message]]:
+    """Read a whole topic as any read_committed client sees it, with librdkafka."""
+    return read_topic
+
+
+def read_topic(settings: TopicSettings, topic: str) -> list[Message]:
+    """Give all committed records of a topic, each partition's in order."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": settings.kafka_broker_url,
+            "group.id": "tests",
+            "isolation.level": "read_committed",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "log_level": 0,
+            "error_cb": lambda _error: None,  # a broker that a test has stopped comes back
+        }
+    )
+    partitions = consumer.list_topics(topic, timeout=20).topics[topic].partitions
+    consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])
+    ended: set[int] = set()
+    found: list[Message] = []
+    deadline = time.monotonic() + READ_TIMEOUT_S
+    while len(ended) < len(partitions):
+        assert time.monotonic() < deadline, f"{topic}: no end seen of {partitions.keys() - ended}"
+        for message in consumer.consume(1000, 0.1):
+            error = message.error()
+            if error is None:
+                found.append(message)
+            elif error.code() == KafkaError._PARTITION_EOF:
+                ended.add(message.partition())
+    consumer.close()
+    return sorted(found, key=lambda m: (m.partition(), m.offset()))
 
 
 def topic_settings(address: str, **given: Any) -> TopicSettings:

@@ -1,0 +1,307 @@
+"""The detector on a real Kafka, read back with another make of client."""
+
+import asyncio
+import itertools
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from confluent_kafka import Message
+
+from detector.errors import FencedError
+from detector.metrics import Metrics
+from detector.rulesfile import RulesSource
+from detector.service import Detector
+from detector.settings import DetectorSettings
+from detector.worker import Worker
+from wire import kafka
+from wire.messages import Transaction, Verdict, decode_verdict, encode
+from wire.settings import TopicSettings
+
+DEADLINE_S = 40
+Read = Callable[[TopicSettings, str], list[Message]]
+ids: Iterator[int] = itertools.count()
+
+
+def payment(amount: str = "1.00", source: str = "alice", **given: Any) -> Transaction:
+    """Make a transaction with an id of its own."""
+    fields = {"transaction_id": f"t-{next(ids)}", "source": source, "target": "bob"}
+    return Transaction(**(fields | {"amount": amount} | given))
+
+
+def settings_for(topics: TopicSettings, **given: Any) -> DetectorSettings:
+    """Give a detector's settings on a test's topics, in a group of the test's own."""
+    fields = topics.model_dump() | {"detector_group": topics.transactions_topic}
+    return DetectorSettings(**(fields | {"detector_session_timeout_ms": 6_000} | given))
+
+
+@asynccontextmanager
+async def running(settings: DetectorSettings) -> AsyncIterator[Detector]:
+    """Run a detector in this event loop."""
+    detector = Detector(settings, RulesSource(settings.detector_rules))
+    task = asyncio.create_task(detector.run())
+    try:
+        yield detector
+    finally:
+        detector.stop()
+        await task
+
+
+async def produce(settings: TopicSettings, *values: Transaction | bytes | None) -> None:
+    """Write records to the transactions topic, keyed by their source."""
+    producer = await kafka.start(lambda: kafka.producer(settings), patience=DEADLINE_S)
+    try:
+        sent = []
+        for value in values:
+            known = isinstance(value, Transaction)
+            key = value.source.encode() if known else b"alice"  # type: ignore[union-attr]
+            content = encode(value) if known else value  # type: ignore[arg-type]
+            sent.append(
+                await producer.send(
+                    settings.transactions_topic, content, key=key, headers=[("trace", b"1")]
+                )
+            )
+        await asyncio.gather(*sent)
+    finally:
+        await producer.stop()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait until a condition holds."""
+    async with asyncio.timeout(DEADLINE_S):
+        while not condition():  # noqa: ASYNC110 - a counter can't be waited for
+            await asyncio.sleep(0.02)
+
+
+def verdicts(read: Read, settings: TopicSettings, topic: str) -> list[Verdict]:
+    """Read the verdicts of a topic."""
+    return [decode_verdict(message.value()) for message in read(settings, topic)]
+
+
+def decided(read: Read, settings: TopicSettings) -> Counter[str]:
+    """Count the verdicts of each transaction over both topics."""
+    return Counter(
+        verdict.transaction_id
+        for topic in (settings.legit_topic, settings.fraud_topic)
+        for verdict in verdicts(read, settings, topic)
+    )
+
+
+async def test_more_than_900_is_fraud(kafka_settings: TopicSettings, read_committed: Read) -> None:
+    """900.00 is legit and 900.01 is fraud, each on its topic and only there."""
+    under, over = payment("900.00"), payment("900.01")
+    await produce(kafka_settings, under, over)
+    async with running(settings_for(kafka_settings)) as detector:
+        await until(lambda: detector.metrics.records == 2)
+    [legit] = verdicts(read_committed, kafka_settings, kafka_settings.legit_topic)
+    [fraud] = verdicts(read_committed, kafka_settings, kafka_settings.fraud_topic)
+    assert (under.transaction_id, "legit", 0) == (
+        legit.transaction_id,
+        legit.decision,
+        legit.score,
+    )
+    assert (over.transaction_id, "fraud", 100) == (
+        fraud.transaction_id,
+        fraud.decision,
+        fraud.score,
+    )
+    assert [reason.rule for reason in fraud.reasons] == ["amount-limit"]
+
+
+async def test_verdicts_keep_partition_key_order_and_time(
+    kafka_settings: TopicSettings, read_committed: Read
+) -> None:
+    """A verdict lies in its transaction's partition, under its key, in its order."""
+    sent = [payment(source=f"account-{n % 20}") for n in range(300)]
+    await produce(kafka_settings, *sent)
+    async with running(settings_for(kafka_settings)) as detector:
+        await until(lambda: detector.metrics.records == 300)
+    records = read_committed(kafka_settings, kafka_settings.transactions_topic)
+    found = read_committed(kafka_settings, kafka_settings.legit_topic)
+    assert [(r.partition(), r.key(), r.timestamp()[1]) for r in records] == [
+        (
+            f.partition(),
+            f.key(),
+            round(decode_verdict(f.value()).received_at.timestamp() * 1000),
+        )
+        for f in found
+    ]
+    assert [m.value()[:-1] for m in records] == [
+        f.value()[: len(m.value()) - 1].replace(b',"currency":"EUR"', b"")
+        for m, f in zip(records, found, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("poison", [b"\xff not JSON", b'{"source":"alice"}', None])
+async def test_poison_goes_to_the_dead_letters(
+    kafka_settings: TopicSettings, read_committed: Read, poison: bytes | None
+) -> None:
+    """What is no transaction is kept as it was, with where it lay, and nothing stops."""
+    before, after = payment(), payment()
+    await produce(kafka_settings, before, poison, after)
+    async with running(settings_for(kafka_settings)) as detector:
+        await until(lambda: detector.metrics.records == 3)
+    records = read_committed(kafka_settings, kafka_settings.transactions_topic)
+    [original] = [r for r in records if r.value() == poison]
+    [letter] = read_committed(kafka_settings, kafka_settings.dead_letter_topic)
+    assert (poison, b"alice", original.partition()) == (
+        letter.value(),
+        letter.key(),
+        letter.partition(),
+    )
+    headers = letter.headers()
+    assert [
+        ("trace", b"1"),
+        ("topic", kafka_settings.transactions_topic.encode()),
+        ("partition", str(original.partition()).encode()),
+        ("offset", str(original.offset()).encode()),
+    ] == headers[:4]
+    assert headers[4][0] == "error"
+    assert headers[4][1]
+    assert {before.transaction_id: 1, after.transaction_id: 1} == decided(
+        read_committed, kafka_settings
+    )
+
+
+async def test_a_duplicate_gets_no_second_verdict(
+    kafka_settings: TopicSettings, read_committed: Read
+) -> None:
+    """The same id from the same source is decided once, even by a detector that starts later."""
+    once, other = payment(), payment()
+    settings = settings_for(kafka_settings)
+    await produce(kafka_settings, once, once, other)
+    async with running(settings) as first:
+        await until(lambda: first.metrics.records == 3)
+    await produce(kafka_settings, once)
+    async with running(settings) as second:
+        await until(lambda: second.metrics.records == 1)
+    assert (first.metrics.duplicates, second.metrics.duplicates) == (1, 1)
+    assert {once.transaction_id: 1, other.transaction_id: 1} == decided(
+        read_committed, kafka_settings
+    )
+
+
+async def test_detectors_share_and_take_over(
+    kafka_settings: TopicSettings, read_committed: Read
+) -> None:
+    """A second detector joins mid-stream and the first one leaves: one verdict each."""
+    settings = settings_for(kafka_settings)
+    sent = [payment(source=f"account-{n}") for n in range(900)]
+    async with running(settings) as second:
+        async with running(settings) as first:
+            await produce(kafka_settings, *sent[:300])
+            await until(lambda: bool(first.metrics.records and second.metrics.records))
+            await produce(kafka_settings, *sent[300:600])
+        await produce(kafka_settings, *sent[600:])
+        await until(lambda: first.metrics.records + second.metrics.records == 900)
+    assert {each.transaction_id: 1 for each in sent} == decided(read_committed, kafka_settings)
+
+
+async def test_an_aborted_batch_is_read_again(
+    kafka_settings: TopicSettings, read_committed: Read
+) -> None:
+    """Kafka refuses a topic's records for a while: rolled back, read again, decided once."""
+    sent = [payment("1.00"), payment("900.01"), payment("2.00")]
+    await limit_records(kafka_settings, kafka_settings.legit_topic, 100)
+    await produce(kafka_settings, *sent)
+    async with running(settings_for(kafka_settings)) as detector:
+        await until(lambda: detector.metrics.aborts > 0)
+        await limit_records(kafka_settings, kafka_settings.legit_topic, 1_000_000)
+        await until(lambda: detector.metrics.records == 3)
+    assert detector.metrics.duplicates == 0
+    assert {each.transaction_id: 1 for each in sent} == decided(read_committed, kafka_settings)
+
+
+async def test_a_fenced_worker_ends(kafka_settings: TopicSettings, read_committed: Read) -> None:
+    """Once another worker has its partition, a worker writes no more and gives up."""
+    settings = settings_for(kafka_settings)
+    [first, second] = [payment(source="alice"), payment(source="alice")]
+    await produce(kafka_settings, first)
+    partition = read_committed(kafka_settings, kafka_settings.transactions_topic)[0].partition()
+    group = await kafka.start(lambda: kafka.consumer(settings, group_id=settings.detector_group))
+    metrics = [Metrics(), Metrics()]
+    workers = [
+        Worker(
+            settings,
+            TopicPartition(settings.transactions_topic, partition),
+            rules=RulesSource(None),
+            committed=group.committed,
+            metrics=each,
+        )
+        for each in metrics
+    ]
+    zombie = asyncio.create_task(workers[0].run())
+    await until(lambda: metrics[0].records == 1)
+    owner = asyncio.create_task(workers[1].run())
+    await until(lambda: metrics[1].rebuilds == 1)
+    await produce(kafka_settings, second)
+    with pytest.raises(FencedError):
+        await zombie
+    await until(lambda: metrics[1].records == 1)
+    workers[1].stop()
+    await owner
+    await group.stop()
+    assert {first.transaction_id: 1, second.transaction_id: 1} == decided(
+        read_committed, kafka_settings
+    )
+
+
+async def test_the_broker_goes_and_comes_back(
+    own_broker: Any, own_settings: TopicSettings, read_committed: Read
+) -> None:
+    """A killed broker that comes back finds the same detector at work: one verdict each."""
+    sent = [payment(source=f"account-{n}") for n in range(200)]
+    async with running(settings_for(own_settings)) as detector:
+        await produce(own_settings, *sent[:100])
+        await until(lambda: detector.metrics.records > 0)
+        own_broker.kill()
+        await asyncio.to_thread(own_broker.processes[1].wait)
+        await own_broker.start()
+        await produce(own_settings, *sent[100:])
+        await until(lambda: detector.metrics.records == 200)
+    assert {each.transaction_id: 1 for each in sent} == decided(read_committed, own_settings)
+
+
+async def test_changed_rules_are_put_in_force(
+    kafka_settings: TopicSettings, read_committed: Read, tmp_path: Path
+) -> None:
+    """A change of the rules file shows in the next verdicts; a bad file leaves the rules."""
+    file = tmp_path / "rules.toml"
+    file.write_text(amount_rule("900"))
+    source = RulesSource(file)
+    before = source.rules.version
+    settings = settings_for(kafka_settings, detector_rules=file, detector_rules_poll_seconds=0.05)
+    async with running(settings) as detector:
+        await produce(kafka_settings, payment("500.00"))
+        await until(lambda: detector.metrics.records == 1)
+        file.write_text("rules = 1")
+        await produce(kafka_settings, payment("500.00"))
+        await until(lambda: detector.metrics.records == 2)
+        file.write_text(amount_rule("100"))
+        await until(lambda: detector.rules_version != before)
+        await produce(kafka_settings, payment("500.00"))
+        await until(lambda: detector.metrics.records == 3)
+    legit = verdicts(read_committed, kafka_settings, kafka_settings.legit_topic)
+    [fraud] = verdicts(read_committed, kafka_settings, kafka_settings.fraud_topic)
+    assert [before, before] == [verdict.rules_version for verdict in legit]
+    assert detector.rules_version == fraud.rules_version
+
+
+def amount_rule(limit: str) -> str:
+    """Write a rules file with one rule."""
+    return f'[[rules]]\nid = "big"\nkind = "amount_limit"\nlimit = {limit}\nweight = 100\n'
+
+
+async def limit_records(settings: TopicSettings, topic: str, most: int) -> None:
+    """Set the largest record batch that a topic takes, in bytes."""
+    admin = await kafka.start(lambda: kafka.admin(settings))
+    resource = ConfigResource(
+        ConfigResourceType.TOPIC, topic, configs={"max.message.bytes": str(most)}
+    )
+    await admin.alter_configs([resource])
+    await admin.close()
