@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field, FilePath
 
+from detector.windows import DEFAULT_LIMITS
 from wire.options import Option
 from wire.settings import KafkaSettings
 
@@ -17,6 +18,9 @@ class DetectorSettings(KafkaSettings):
     )
     detector_rules_poll_seconds: float = Field(
         1.0, ge=0.01, le=10, description="pause between looks whether that file changed, in seconds"
+    )
+    detector_window_entries: int = Field(
+        DEFAULT_LIMITS.entries, ge=1, description="most entries in each window of a partition"
     )
 
     # --- the group

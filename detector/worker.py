@@ -22,6 +22,7 @@ from detector.metrics import Metrics
 from detector.reader import Reader, Records
 from detector.rulesfile import RulesSource
 from detector.settings import DetectorSettings
+from detector.windows import WindowLimits
 from detector.writer import Writer
 from wire.messages import instant
 
@@ -103,18 +104,17 @@ class Worker:
             await writer.start()
             await reader.start()
             state = await self._restore(reader)
-            while not self._stopping:
+            while state and not self._stopping:
                 records = await reader.read(self._settings.detector_batch_records)
-                if records:
-                    state = await self._with_rules(state, reader)
+                if records and (state := await self._with_rules(state, reader)):
                     await self._settle(records, state, reader, writer)
         finally:
             await asyncio.gather(writer.stop(), reader.stop())
 
-    async def _with_rules(self, state: State, reader: Reader) -> State:
+    async def _with_rules(self, state: State, reader: Reader) -> State | None:
         """Put new rules in force, between two batches; from the log where they look back further.
 
-        The reader ends up where it was.
+        The reader ends up where it was. None if stopped on the way.
         """
         rules = self._rules.rules
         if rules is state.engine.rules:
@@ -123,10 +123,9 @@ class Worker:
             state.engine.rules = rules
             return state
         resume = await reader.position()
-        state = State(Engine(rules), state.offset)
-        await self._replay(reader, state)
+        replayed = await self._replayed(reader, state.offset)
         reader.seek(resume)
-        return state
+        return replayed
 
     async def _settle(self, records: Records, state: State, reader: Reader, writer: Writer) -> None:
         """Decide on the records and write what comes of it, in one transaction."""
@@ -165,35 +164,44 @@ class Worker:
             metrics.entries[partition] = state.engine.entries
             metrics.evicted[partition] = state.engine.evicted
 
-    async def _restore(self, reader: Reader) -> State:
-        """Give the windows as they are at the committed offset, and have the reader go on there."""
+    async def _restore(self, reader: Reader) -> State | None:
+        """Give the windows as they are at the committed offset, and have the reader go on there.
+
+        None if stopped on the way.
+        """
         offset = await reader.resume_at(await self._committed(self.partition))
         state, self.state = self.state, None
         if state is None or state.offset != offset:
-            state = State(Engine(self._rules.rules), offset)
-            await self._replay(reader, state)
+            state = await self._replayed(reader, offset)
         reader.seek(offset)
-        self._log.info("working", offset=offset, entries=state.engine.entries)
+        if state:
+            self._log.info("working", offset=offset, entries=state.engine.entries)
         self.state = state
         return state
 
-    async def _replay(self, reader: Reader, state: State) -> None:
+    async def _replayed(self, reader: Reader, offset: int) -> State | None:
+        """Build the windows at an offset from the log before it; None if stopped on the way."""
         began = said = time.monotonic()
-        first = await reader.replay_from(state.offset, self._rules.rules.horizon_ms)
+        limits = WindowLimits(self._settings.detector_window_entries)
+        engine = Engine(self._rules.rules, limits)
+        first = await reader.replay_from(offset, engine.rules.horizon_ms)
         reader.seek(first)
         count = 0
-        while not self._stopping and await reader.position() < state.offset:
+        while await reader.position() < offset:
+            if self._stopping:
+                return None
             records = await reader.read(self._settings.detector_batch_records)
-            if records and records[-1].offset >= state.offset:
-                records = [record for record in records if record.offset < state.offset]
-            replay(state.engine, records)
+            if records and records[-1].offset >= offset:
+                records = [record for record in records if record.offset < offset]
+            replay(engine, records)
             count += len(records)
             now = time.monotonic()
             if now - said > PROGRESS_EVERY_S:
                 said = now
-                self._log.info("rebuilding", records=count, of=state.offset - first)
+                self._log.info("rebuilding", records=count, of=offset - first)
         spent = time.monotonic() - began
         self._metrics.rebuilds += 1
         self._metrics.rebuilt_records += count
         self._metrics.rebuild_seconds += spent
         self._log.info("rebuilt", records=count, seconds=round(spent, 3))
+        return State(engine, offset)
