@@ -18,7 +18,7 @@ MEDIA_TYPES: Final[dict[str, Form]] = {
 }
 
 
-LINGER_S: Final = 2.0
+LINGER_S: Final = 1.0
 """How long a body that was refused while it arrived is still read, and dropped."""
 
 
@@ -100,19 +100,19 @@ async def object_or_array(receive: Receive, *, object_bytes: int, array_bytes: i
         Problem: it is larger than that; found while reading, not after.
         Disconnected: the client went away first.
     """
-    body = b""
     parts: list[bytes] = []
     size = 0
-    limit, name = object_bytes, "max_transaction_bytes"
+    name, limit = "max_transaction_bytes", object_bytes
+    blank = True
     async for chunk in chunks(receive):
         parts.append(chunk)
         size += len(chunk)
+        if blank and not chunk.isspace():
+            blank = not chunk
+            if is_array(chunk):
+                name, limit = "max_array_bytes", array_bytes
         if size > limit:
-            body = b"".join(parts)
-            if limit < array_bytes and is_array(body):
-                limit, name = array_bytes, "max_array_bytes"
-            if size > limit:
-                raise too_large(name, limit)
+            raise too_large(name, limit)
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 

@@ -2,8 +2,13 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+import os
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any
 
 import httpx
@@ -14,11 +19,14 @@ from confluent_kafka import Consumer, TopicPartition
 from api import app, listener
 from api.protocol import Protocol
 from api.settings import ApiSettings
+from wire import topics
 from wire.messages import Transaction, decode_transaction
-from wire.settings import KafkaSettings
+from wire.settings import KafkaSettings, TopicSettings
 
 DEADLINE_S = 20
 
+TOPICS = ("transactions", "legit", "fraud", "dead_letter")
+StartGateway = Callable[..., AbstractContextManager[str]]
 Serve = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
 
 
@@ -29,8 +37,9 @@ async def serve(
     """Serve a gateway with these settings; give a client of it, once it is ready."""
     settings = ApiSettings(**(kafka.model_dump() | {"api_event_loop": "asyncio"} | given))
     sock = listener.bind("127.0.0.1", 0)
+    application = app.create(settings)
     config = uvicorn.Config(
-        app.create(settings), http=Protocol, ws="none", log_config=None, lifespan="on",
+        application, http=Protocol, ws="none", log_config=None, lifespan="on",
         timeout_graceful_shutdown=settings.api_shutdown_grace_seconds,
     )  # fmt: skip
     server = uvicorn.Server(config)
@@ -42,7 +51,7 @@ async def serve(
             await wait_until(lambda: _answers(client, "/readyz" if ready else "/healthz"))
             yield client
     finally:
-        config.app.state.gateway.drain()
+        application.gateway.drain()
         server.should_exit = True
         await running
         sock.close()
@@ -55,6 +64,30 @@ async def wait_until(condition: Callable[[], Awaitable[Any]]) -> None:
             await asyncio.sleep(0.02)
 
 
+@contextlib.contextmanager
+def gateway_process(kafka: KafkaSettings, **given: object) -> Iterator[str]:
+    """Run a gateway as a process of its own; give its URL, once it is ready."""
+    sock = listener.bind("127.0.0.1", 0)
+    url = f"http://127.0.0.1:{sock.getsockname()[1]}"
+    names = ("kafka_broker_url", "transactions_topic", "legit_topic", "fraud_topic")
+    settings = {name: getattr(kafka, name) for name in names} | given
+    process = subprocess.Popen(
+        [sys.executable, "-m", "api", "--api-fd", str(sock.fileno())],
+        env=os.environ | {name.upper(): str(value) for name, value in settings.items()},
+        pass_fds=[sock.fileno()],
+    )
+    try:
+        deadline = time.monotonic() + DEADLINE_S
+        while not httpx.get(f"{url}/readyz", timeout=DEADLINE_S).is_success:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(DEADLINE_S)
+        sock.close()
+
+
 def read_all(settings: KafkaSettings) -> list[tuple[int, int, Transaction]]:
     """Read the whole transactions topic: partition, offset, transaction.
 
@@ -62,22 +95,26 @@ def read_all(settings: KafkaSettings) -> list[tuple[int, int, Transaction]]:
     """
     topic = settings.transactions_topic
     consumer = Consumer(
-        {"bootstrap.servers": settings.kafka_broker_url, "group.id": "unused", "check.crcs": True}
+        {
+            "bootstrap.servers": settings.kafka_broker_url,
+            "group.id": "unused",
+            "check.crcs": True,
+            "fetch.wait.max.ms": 10,
+        }
     )
     try:
-        partitions = consumer.list_topics(topic, DEADLINE_S).topics[topic].partitions
-        found = []
-        for partition in sorted(partitions):
-            at = TopicPartition(topic, partition, 0)
-            _, end = consumer.get_watermark_offsets(at, DEADLINE_S)
-            consumer.assign([at])
-            for _ in range(end):
-                message = consumer.poll(DEADLINE_S)
-                assert message is not None
-                assert message.error() is None
+        places = [
+            TopicPartition(topic, partition, 0)
+            for partition in consumer.list_topics(topic, DEADLINE_S).topics[topic].partitions
+        ]
+        records = sum(consumer.get_watermark_offsets(place, DEADLINE_S)[1] for place in places)
+        consumer.assign(places)
+        found: list[tuple[int, int, Transaction]] = []
+        while len(found) < records:
+            for message in consumer.consume(records - len(found), DEADLINE_S):
                 transaction = decode_transaction(message.value() or b"")
                 assert message.key() == transaction.source.encode()
-                found.append((partition, message.offset() or 0, transaction))
+                found.append((message.partition() or 0, message.offset() or 0, transaction))
         return found
     finally:
         consumer.close()
@@ -87,6 +124,38 @@ def read_all(settings: KafkaSettings) -> list[tuple[int, int, Transaction]]:
 def serve_gateway() -> Serve:
     """Give `serve`: an async context manager around a gateway of its own settings."""
     return serve
+
+
+@pytest.fixture(scope="session")
+def start_gateway() -> StartGateway:
+    """Give `gateway_process`: a context manager around a process with settings of its own."""
+    return gateway_process
+
+
+@pytest.fixture(scope="session")
+def shared_settings(kafka_address: str) -> TopicSettings:
+    """Settings for tests that need no topics of their own."""
+    settings = TopicSettings(
+        kafka_broker_url=kafka_address,
+        **{f"{name}_topic": f"shared.{name}" for name in TOPICS},
+    )
+    with ThreadPoolExecutor(1) as pool:  # away from the event loop that pytest-asyncio keeps
+        pool.submit(lambda: asyncio.run(topics.ensure(settings))).result()
+    return settings
+
+
+@pytest.fixture(scope="session")
+def gateway_url(shared_settings: TopicSettings) -> Iterator[str]:
+    """One gateway process for all tests that need no topics of their own: its URL."""
+    with gateway_process(shared_settings) as url:
+        yield url
+
+
+@pytest.fixture
+async def shared_gateway(gateway_url: str) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the gateway that all tests share."""
+    async with httpx.AsyncClient(base_url=gateway_url, timeout=30) as client:
+        yield client
 
 
 @pytest.fixture

@@ -107,10 +107,10 @@ async def test_an_array_is_answered_record_by_record(
     ids=["one line", "blank lines", "all bad", "empty", "only blank", "a long line"],
 )
 async def test_ndjson_is_answered_record_by_record(
-    gateway: httpx.AsyncClient, content: bytes, status: int, accepted: int, rejected: int
+    shared_gateway: httpx.AsyncClient, content: bytes, status: int, accepted: int, rejected: int
 ) -> None:
     """NDJSON gives 202, 207 or 422 by what became of its lines."""
-    response = await gateway.post("/transactions", content=content, headers=NDJSON)
+    response = await shared_gateway.post("/transactions", content=content, headers=NDJSON)
 
     answer = response.json()
     assert (response.status_code, answer["accepted"], answer["rejected"]) == (

@@ -6,7 +6,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,43 +14,22 @@ import httpx
 import pytest
 from jsonschema import Draft202012Validator
 
-from api import listener
 from api.app import create
 from api.settings import ApiSettings
 from wire.settings import TopicSettings
 
 EXAMPLES = os.environ.get("FRAUDSTREAM_FUZZ", "20")
-START_TIMEOUT_S = 20
 
 
 @pytest.fixture
-async def address(kafka_settings: TopicSettings, until: Any) -> Any:
+def address(kafka_settings: TopicSettings, start_gateway: Callable[..., Any]) -> Iterator[str]:
     """A gateway process of this test: its URL."""
-    sock = listener.bind("127.0.0.1", 0)
-    url = f"http://127.0.0.1:{sock.getsockname()[1]}"
-    names = ("kafka_broker_url", "transactions_topic", "legit_topic", "fraud_topic")
-    given = {name.upper(): str(getattr(kafka_settings, name)) for name in names}
-    process = subprocess.Popen(  # noqa: ASYNC220 - it returns at once
-        [sys.executable, "-m", "api", "--api-fd", str(sock.fileno())],
-        env=os.environ | given | {"MAX_WAIT_SECONDS": "0"},
-        pass_fds=[sock.fileno()],
-    )
-    try:
-        async with httpx.AsyncClient(base_url=url, timeout=START_TIMEOUT_S) as client:
-
-            async def ready() -> bool:
-                return (await client.get("/readyz")).is_success
-
-            await until(ready)
+    with start_gateway(kafka_settings, max_wait_seconds=0) as url:
         yield url
-    finally:
-        process.terminate()
-        process.wait(START_TIMEOUT_S)
-        sock.close()
 
 
 @pytest.mark.timeout(3600)
-async def test_every_answer_is_one_that_the_document_describes(address: str) -> None:
+def test_every_answer_is_one_that_the_document_describes(address: str) -> None:
     """All of Schemathesis's checks hold: statuses, headers, media types, bodies, refusals."""
     command = [
         *(sys.executable, "-m", "schemathesis.cli", "run", f"{address}/openapi.json"),
@@ -62,7 +41,7 @@ async def test_every_answer_is_one_that_the_document_describes(address: str) -> 
         "SCHEMATHESIS_HOOKS": "schemathesis_hooks",
         "PYTHONPATH": str(Path(__file__).parent),
     }
-    run = subprocess.run(  # noqa: ASYNC221 - nothing else is to do meanwhile
+    run = subprocess.run(
         command, env=os.environ | hooks, capture_output=True, text=True, check=False
     )
 
@@ -79,15 +58,17 @@ async def test_every_example_fits_its_schema() -> None:
     assert len(examples) > 15
 
 
-async def test_every_example_of_a_request_is_accepted(gateway: httpx.AsyncClient) -> None:
+async def test_every_example_of_a_request_is_accepted(
+    shared_gateway: httpx.AsyncClient,
+) -> None:
     """What the document shows can be sent just so."""
-    document = (await gateway.get("/openapi.json")).json()
+    document = (await shared_gateway.get("/openapi.json")).json()
     content = document["paths"]["/transactions"]["post"]["requestBody"]["content"]
     examples = [item["value"] for item in content["application/json"]["examples"].values()]
-    answers = [await gateway.post("/transactions", json=example) for example in examples]
+    answers = [await shared_gateway.post("/transactions", json=example) for example in examples]
     media_type = "application/x-ndjson"
     answers.append(
-        await gateway.post(
+        await shared_gateway.post(
             "/transactions",
             content=content[media_type]["example"],
             headers={"Content-Type": media_type},
