@@ -165,6 +165,12 @@ def until() -> Callable[[Callable[[], Awaitable[Any]]], Awaitable[None]]:
 
 
 @pytest.fixture
+def read_stored() -> Callable[[KafkaSettings], Awaitable[list[Any]]]:
+    """Give a function that reads the whole transactions topic of some settings."""
+    return lambda settings: asyncio.to_thread(read_all, settings)
+
+
+@pytest.fixture
 def stored(kafka_settings: KafkaSettings) -> Callable[[], Awaitable[list[Any]]]:
     """Give a function that reads this test's whole transactions topic."""
     return lambda: asyncio.to_thread(read_all, kafka_settings)

@@ -1,0 +1,186 @@
+"""POST /transactions while Kafka is away, comes back, hangs or grows: answers stay honest."""
+
+import asyncio
+import signal
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import httpx
+from aiokafka.admin import NewPartitions
+
+from api.outbox import Outbox
+from api.settings import ApiSettings
+from wire import kafka
+from wire.settings import TopicSettings
+
+LOADERS = 16
+
+
+def posted(transaction_id: str) -> dict[str, Any]:
+    """Give a transaction; the accounts go round the partitions."""
+    source = f"acc-{hash(transaction_id) % 50}"
+    return {"transaction_id": transaction_id, "source": source, "target": "shop", "amount": 1}
+
+
+class Load:
+    """Clients that post one transaction after another and note each answer."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.answers: dict[str, int] = {}
+        self.codes = Counter[str]()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> "Load":
+        self._tasks = [asyncio.create_task(self._post(n)) for n in range(LOADERS)]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.wait(self._tasks)
+
+    def accepted(self) -> set[str]:
+        """Give the ids that were answered 202."""
+        return {name for name, status in self.answers.items() if status == 202}
+
+    async def more(self, accepted: int = 50) -> None:
+        """Wait until so many more were accepted."""
+        wanted = len(self.accepted()) + accepted
+        async with asyncio.timeout(30):
+            while len(self.accepted()) < wanted:  # noqa: ASYNC110 - the tasks above count
+                await asyncio.sleep(0.02)
+
+    async def _post(self, loader: int) -> None:
+        async with httpx.AsyncClient(base_url=self.url, timeout=60) as client:
+            number = 0
+            while True:
+                number += 1
+                name = f"{loader}-{number}"
+                response = await client.post("/transactions", json=posted(name))
+                self.answers[name] = response.status_code
+                if response.status_code != 202:
+                    self.codes[response.json()["code"]] += 1
+                    await asyncio.sleep(0.02)
+
+
+def check(load: Load, stored: list[Any]) -> None:
+    """Hold the answers against what lies in Kafka."""
+    found = Counter(transaction.transaction_id for _, _, transaction in stored)
+    assert load.accepted() - found.keys() == set()
+    assert {name for name, times in found.items() if times > 1} == set()
+    assert set(load.answers.values()) == {202, 503}
+
+
+async def test_every_202_survives_a_killed_broker(
+    own_broker: Any,
+    own_settings: TopicSettings,
+    start_gateway: Callable[..., Any],
+    read_stored: Callable[[TopicSettings], Awaitable[list[Any]]],
+) -> None:
+    """The broker is killed in mid-load and comes back: no 202 is lost, no record is there twice."""
+    with start_gateway(own_settings, delivery_timeout=1.0) as url:
+        async with Load(url) as load:
+            await load.more()
+            own_broker.kill()
+            await until_refused(load)
+            await own_broker.start()
+            await load.more()
+        async with httpx.AsyncClient(base_url=url) as client:
+            assert (await client.get("/readyz")).is_success
+
+    check(load, await read_stored(own_settings))
+
+
+async def test_a_broker_that_hangs_is_told_as_unknown(
+    own_broker: Any,
+    own_settings: TopicSettings,
+    start_gateway: Callable[..., Any],
+    read_stored: Callable[[TopicSettings], Awaitable[list[Any]]],
+) -> None:
+    """What is under way when the broker stops answering is `not-acknowledged`, with its id."""
+    with start_gateway(own_settings, delivery_timeout=1.0) as url:
+        async with Load(url) as load:
+            await load.more()
+            own_broker.processes[1].send_signal(signal.SIGSTOP)
+            await until_refused(load)
+            own_broker.processes[1].send_signal(signal.SIGCONT)
+            await load.more()
+
+    assert load.codes["not-acknowledged"] > 0
+    check(load, await read_stored(own_settings))
+
+
+async def test_without_kafka_the_answer_is_503(
+    own_broker: Any, own_settings: TopicSettings, serve_gateway: Callable[..., Any]
+) -> None:
+    """A gateway starts without Kafka, says 503 and when to try again, and goes on by itself."""
+    own_broker.stop()
+    async with serve_gateway(own_settings, ready=False) as client:
+        one = await client.post("/transactions", json=posted("t1"))
+        many = await client.post("/transactions", json=[posted("t2"), posted("t3")])
+        await own_broker.start()
+        async with asyncio.timeout(20):
+            while (await client.post("/transactions", json=posted("t4"))).status_code != 202:
+                await asyncio.sleep(0.05)
+
+    problem = one.json()
+    assert (one.status_code, problem["code"]) == (503, "kafka-unavailable")
+    assert (problem["retriable"], problem["transaction_id"]) == (True, "t1")
+    assert int(one.headers["Retry-After"]) > 0
+    assert (many.status_code, many.json()["rejected"]) == (503, 2)
+
+
+async def test_new_partitions_are_used(kafka_settings: TopicSettings) -> None:
+    """Partitions that are added to the topic get records as soon as aiokafka knows of them."""
+    topic = kafka_settings.transactions_topic
+    outbox = Outbox(ApiSettings(**kafka_settings.model_dump()))
+    outbox.start()
+    producer = await outbox._link.producer()
+    client = await kafka.start(lambda: kafka.admin(kafka_settings))
+    await client.create_partitions({topic: NewPartitions(6)})
+    await kafka.close(client)
+
+    used: set[int] = set()
+    async with asyncio.timeout(20):
+        while used != set(range(6)):
+            await producer.client.force_metadata_update()
+            batches = {outbox.put(b"acc-%d" % n, b"{}")[0] for n in range(50)}
+            await asyncio.gather(*(batch.landed() for batch in batches))
+            used |= {batch.partition for batch in batches if batch.error is None}
+
+    await outbox.stop(5)
+    assert outbox.bytes_in_flight == 0
+
+
+async def test_a_stop_answers_what_is_in_flight(
+    own_broker: Any, own_settings: TopicSettings, serve_gateway: Callable[..., Any]
+) -> None:
+    """A gateway that stops while Kafka hangs answers the requests under way: 503, unknown."""
+    async with serve_gateway(own_settings, delivery_timeout=60) as client:
+        url = client.base_url
+        clients = [httpx.AsyncClient(base_url=url, timeout=30) for _ in range(8)]
+        own_broker.processes[1].send_signal(signal.SIGSTOP)
+        posting = [
+            asyncio.create_task(each.post("/transactions", json=posted(f"t{n}")))
+            for n, each in enumerate(clients)
+        ]
+        await asyncio.wait(posting, timeout=0.3)
+    answers = await asyncio.gather(*posting)
+    for each in clients:
+        await each.aclose()
+    own_broker.processes[1].send_signal(signal.SIGCONT)
+
+    assert {answer.status_code for answer in answers} == {503}
+    assert {answer.json()["code"] for answer in answers} <= {
+        "not-acknowledged",
+        "kafka-unavailable",
+    }
+
+
+async def until_refused(load: Load) -> None:
+    """Wait until requests are answered 503."""
+    async with asyncio.timeout(30):
+        while not load.codes:  # noqa: ASYNC110 - the load's tasks count
+            await asyncio.sleep(0.02)
