@@ -180,7 +180,10 @@ async def cluster(folder: Path) -> AsyncIterator[TopicSettings]:
     nodes = broker.prepare(folder, jars.install(), port=0)
     address = broker.bootstrap(nodes)
     process = subprocess.Popen(  # noqa: ASYNC220 - it is not waited for
-        nodes[0].argv, env=dict(nodes[0].env), stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT
+        nodes[0].argv,
+        env={**os.environ, **nodes[0].env},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.STDOUT,
     )
     try:
         await broker.answers(address, patience=30)
