@@ -86,11 +86,17 @@ class EventStream(EventSourceResponse):
                 hub.leave(member, wish.stream, wish.only)
 
     async def _catch_up(self) -> None:
+        done = False
         try:
             await Catchup(self._hub, self._replays, self._wish, self._member).run()
+            done = True
         except Exception:
             log.exception("stream broke", stream=self._wish.stream)
-            self._member.cut(Cause.BROKEN)
+        finally:
+            # Also when aiokafka lets a cancellation of its own out: a client must not be left with
+            # heartbeats and no verdicts.
+            if not done and self._member.cause is None:
+                self._member.cut(Cause.BROKEN)
 
     async def _client_gone(self, _message: Message) -> None:
         self._member.close(Cause.CLIENT)

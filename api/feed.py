@@ -81,9 +81,17 @@ class Feed:
             try:
                 await self._follow()
             except (KafkaError, OSError, TimeoutError) as error:
-                if time.monotonic() - began > LONGEST_PAUSE_S:
-                    pause = FIRST_PAUSE_S
                 log.warning("feed broke off", topic=self.name, error=repr(error), retry_in_s=pause)
+            except asyncio.CancelledError:
+                if _asked_to_stop():
+                    raise
+                log.warning("feed was cancelled from within aiokafka", topic=self.name)
+            except Exception:
+                # Such as uvloop's RuntimeError on a closed transport (aiokafka #1038): a feed
+                # that is not there silences all streams, a new consumer costs little.
+                log.exception("feed failed", topic=self.name)
+            if time.monotonic() - began > LONGEST_PAUSE_S:
+                pause = FIRST_PAUSE_S
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE_S)
 
@@ -234,3 +242,8 @@ class Feed:
 
 def _by_partition(offsets: Mapping[TopicPartition, int]) -> Mapping[int, int]:
     return {tp.partition: offset for tp, offset in offsets.items()}
+
+
+def _asked_to_stop() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -72,15 +72,15 @@ class Hub:
         feeds = [feed.run() for feed in self.feeds.values()]
         work = [*feeds, self._seal_as_it_comes(), self._sweep()]
         self._tasks = [asyncio.create_task(part) for part in work]
+        for task in self._tasks:
+            task.add_done_callback(self._ended)
 
     async def stop(self) -> None:
         """End all streams and stop following."""
         self._drain()
         for task in self._tasks:
             task.cancel()
-        for result in await asyncio.gather(*self._tasks, return_exceptions=True):
-            if isinstance(result, Exception):
-                log.error("streams broke", error=repr(result))
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def drain(self) -> None:
         """End all streams within the drain time; may be called from a signal handler."""
@@ -101,7 +101,7 @@ class Hub:
     @property
     def following(self) -> bool:
         """True while both topics are read and were answered for a moment ago."""
-        return all(feed.following for feed in self.feeds.values())
+        return not self.draining and all(feed.following for feed in self.feeds.values())
 
     def lag(self) -> dict[str, int]:
         """Count the offsets not read yet, by topic name."""
@@ -241,6 +241,12 @@ class Hub:
                     member.write(sse.HEARTBEAT, heartbeat)
                 if now >= member.ends_at:
                     member.close(Cause.LIFE)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """End the streams if a part of the hub failed: they must not look alive and be silent."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("streams failed", exc_info=error)
+            self._drain()
 
     def _drain(self) -> None:
         if self.draining:
