@@ -1,5 +1,6 @@
 """The server process: uvicorn on one listening socket, ended in order by a signal."""
 
+import resource
 import signal
 import socket
 from types import FrameType
@@ -14,6 +15,8 @@ from api.settings import ApiSettings
 from wire import logs
 
 log = structlog.get_logger(__name__)
+OTHER_FILES = 1_024
+"""Open files beside streams: connections that post, Kafka, logs."""
 
 
 class Server(uvicorn.Server):
@@ -40,6 +43,7 @@ def serve(settings: ApiSettings) -> int:
         AddressError: the address to listen on can't be had.
     """
     logs.configure(settings, "api")
+    _allow_open_files(settings.stream_clients + OTHER_FILES)
     sock = (
         socket.socket(fileno=settings.api_fd)
         if settings.api_fd is not None
@@ -67,6 +71,16 @@ def serve(settings: ApiSettings) -> int:
         signal.signal(signum, _end)
     Server(config, application.state.gateway).run(sockets=sockets)
     return 0
+
+
+def _allow_open_files(wanted: int) -> None:
+    """Raise the soft limit (often 1024) as far as the hard one lets us: a stream is a file."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and allowed > soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < wanted:
+        log.warning("fewer files may be open than streams are allowed", files=allowed)
 
 
 def _end(_signum: int, _frame: FrameType | None) -> None:
