@@ -59,11 +59,16 @@ async def main() -> int:
 
 async def scenarios(settings: TopicSettings) -> None:
     """Run all scenarios, each on a gateway of its own."""
-    only = os.environ.get("STREAMS_BENCH", "latency,throughput,stuck,idle").split(",")
+    only = os.environ.get("STREAMS_BENCH", "latency,reference,throughput,stuck,idle").split(",")
     if "latency" in only:
-        report("2,000 clients x 100/s", await run(settings, Load(2_000, 100, 20)))
+        report("2,000 clients x 100/s (aim: p99 100 ms)", await run(settings, Load(2_000, 100, 20)))
+    if "reference" in only:
+        seen = await run(settings, Load(2_000, 100, 20), "benchmarks._plain_hub")
+        report("the same, plain sse-starlette hub", seen)
     if "throughput" in only:
-        report("1,000 clients x 1,000/s", await run(settings, Load(1_000, 1_000, 15)))
+        report(
+            "1,000 clients x 1,000/s (aim: 900,000/s)", await run(settings, Load(1_000, 1_000, 15))
+        )
     if "stuck" in only:
         report("500 clients x 100/s", await run(settings, Load(500, 100, 15)))
         report("the same with 10 stuck", await run(settings, Load(510, 100, 15, stuck=10)))
@@ -82,9 +87,9 @@ def report(name: str, seen: dict[str, float]) -> None:
     )
 
 
-async def run(settings: TopicSettings, load: Load) -> dict[str, float]:
+async def run(settings: TopicSettings, load: Load, command: str = "api") -> dict[str, float]:
     """Offer one load, and count what arrives."""
-    with gateway(settings) as (process, port):
+    with gateway(settings, command) as (process, port):
         await ready(port)
         with readers(port, "/stream/legit", load.clients, load.stuck) as clients:
             await asyncio.to_thread(clients.stdout.readline)
@@ -128,7 +133,10 @@ async def idle(settings: TopicSettings, count: int) -> None:
                 cpu = cpu_seconds(process.pid)
                 await asyncio.sleep(5)
                 cpu = (cpu_seconds(process.pid) - cpu) / 5
-    print(f"{count:,} idle clients: {each / 1000:.1f} KB each, gateway {cpu:.1%} CPU", flush=True)
+    print(
+        f"{count:,} idle clients (aim: 40 KB): {each / 1000:.1f} KB each, gateway {cpu:.1%} CPU",
+        flush=True,
+    )
 
 
 async def publish(settings: TopicSettings, rate: int, seconds: float) -> int:
@@ -196,14 +204,22 @@ async def cluster(folder: Path) -> AsyncIterator[TopicSettings]:
 
 
 @contextlib.contextmanager
-def gateway(settings: TopicSettings) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """Run a gateway process."""
+def gateway(
+    settings: TopicSettings, command: str = "api"
+) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """Run a gateway process, or the reference."""
+    option = ["--api-fd"] if command == "api" else []
     with bind("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
         os.set_inheritable(listener.fileno(), True)
         process = subprocess.Popen(
-            [sys.executable, "-m", "api", "--api-fd", str(listener.fileno())],
-            env={**os.environ, "KAFKA_BROKER_URL": settings.kafka_broker_url, "LOG_LEVEL": "error"},
+            [sys.executable, "-m", command, *option, str(listener.fileno())],
+            env={
+                **os.environ,
+                "KAFKA_BROKER_URL": settings.kafka_broker_url,
+                "LEGIT_TOPIC": settings.legit_topic,
+                "LOG_LEVEL": "error",
+            },
             pass_fds=[listener.fileno()],
         )
         try:
