@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaError
 
 from api import sse
 from api.filters import Filter
-from api.hub import Hub, missing_records
+from api.hub import Hub
 from api.position import STREAMS, Cursor, Position
 from api.replay import Replays
 from api.subscription import Cause, Subscription
@@ -20,6 +20,8 @@ from wire.errors import BrokerUnreachableError
 log = structlog.get_logger(__name__)
 PAUSE_S: Final = 1.0
 """Pause before the brokers are asked again."""
+SLOT_PATIENCE_S: Final = 1.0
+"""How long a replay waits for its client before it makes room for another client's."""
 AHEAD_PATIENCE_S: Final = 2.0
 """A position ahead of this process is another process's; for how long that is taken for granted."""
 
@@ -56,6 +58,7 @@ class Catchup:
         await self._hub.ready(self._wish.topics)
         cursor = None
         while self._member.cause is None:
+            await self._room()
             try:
                 if cursor is None:
                     cursor = await self._begin()
@@ -148,8 +151,8 @@ class Catchup:
                     topic = indices[tp.topic]
                     if offset > cursor.next(topic, tp.partition):
                         cursor.move(topic, tp.partition, offset)
-                await self._room()
-                if self._member.cause is not None:
+                # A client that takes its time waits outside: others want its place in here.
+                if not await self._takes_all(SLOT_PATIENCE_S) or self._member.cause is not None:
                     return
         finally:
             await pages.aclose()
@@ -177,15 +180,21 @@ class Catchup:
         self._tell(cursor, missing)
 
     def _missing(self, topic: int, partition: int, expected: int, offset: int) -> Mapping[str, Any]:
-        return missing_records(self._names[topic], partition, expected, offset)
+        return sse.missing(self._names[topic], partition, expected, offset)
 
     def _tell(self, cursor: Cursor, missing: Sequence[Mapping[str, Any]]) -> None:
         if missing:
             self._member.offer(sse.gap(cursor.id(), missing))
 
     async def _room(self) -> None:
+        if not await self._takes_all(self._hub.settings.stream_stall_seconds):
+            self._member.cut(Cause.STALLED)
+
+    async def _takes_all(self, patience: float) -> bool:
+        """Wait until the client has taken what is queued; False if that takes too long."""
         try:
-            async with asyncio.timeout(self._hub.settings.stream_stall_seconds):
+            async with asyncio.timeout(patience):
                 await self._member.room()
         except TimeoutError:
-            self._member.cut(Cause.STALLED)
+            return False
+        return True

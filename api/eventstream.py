@@ -63,7 +63,9 @@ class EventStream(EventSourceResponse):
             await super().__call__(scope, receive, send)
             return
         self._hub.drain_after(self._listen_for_exit_signal)
-        self._member.connection = connection_of(scope)
+        if connection := connection_of(scope):
+            connection.bound(self._hub.settings.stream_socket_bytes)
+            self._member.connection = connection
         listening = asyncio.create_task(self._listen_for_disconnect(receive))
         try:
             await self._stream_response(send)

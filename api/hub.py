@@ -183,7 +183,7 @@ class Hub:
         self._seal()
         self.ring.clear()
         self.begin(topic, partition, offset)
-        missing = [missing_records(self.feeds[topic].name, partition, expected, offset)]
+        missing = [sse.missing(self.feeds[topic].name, partition, expected, offset)]
         for channel in self.channels.values():
             if topic in channel.cursor.topics:
                 channel.tell_gap(missing)
@@ -263,16 +263,3 @@ class Hub:
 def _cut_all(members: Sequence[Subscription]) -> None:
     for member in members:
         member.cut(Cause.DRAIN)
-
-
-def missing_records(topic: str, partition: int, expected: int, offset: int) -> dict[str, Any]:
-    """Describe a gap: the client wanted a partition from one offset on, and gets it from another.
-
-    `offset` is smaller than `expected` where a topic was made anew or lost its end.
-    """
-    return {
-        "topic": topic,
-        "partition": partition,
-        "expected_offset": expected,
-        "next_offset": offset,
-    }

@@ -7,6 +7,7 @@ where ASGI would wake a task and frame and copy it for each.
 """
 
 import asyncio
+import socket
 from typing import Final
 
 from starlette.types import Scope
@@ -23,6 +24,12 @@ class Connection:
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
+
+    def bound(self, buffer_bytes: int) -> None:
+        """Bound what the kernel holds for a peer that doesn't read; by default it grows to 4 MB."""
+        if not self._transport.is_closing():
+            peer: socket.socket = self._transport.get_extra_info("socket")
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer_bytes)
 
     def write(self, framed: bytes) -> bool:
         """Write a framed chunk of the body; False, and nothing written, if much is waiting."""

@@ -124,6 +124,9 @@ class ApiSettings(KafkaSettings):
         ge=1,
         description="bytes a client may be behind the live stream before it is disconnected",
     )
+    stream_socket_bytes: int = Field(
+        512 << 10, ge=4096, description="bytes the kernel may hold for one stream's client"
+    )
     stream_stall_seconds: float = Field(
         30, gt=0, description="time after which a client that takes nothing is disconnected"
     )

@@ -1,7 +1,7 @@
 """Server-sent events (WHATWG HTML, section 9.2) as bytes."""
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 from sse_starlette import JSONServerSentEvent, ServerSentEvent
 
@@ -35,6 +35,19 @@ def gap(position: bytes, missing: object) -> bytes:
     data = {"missing": missing}
     event = JSONServerSentEvent(data, event="gap", id=position.decode(), sep=SEPARATOR)
     return event.encode()
+
+
+def missing(topic: str, partition: int, expected: int, offset: int) -> dict[str, Any]:
+    """Describe a gap: the client wanted a partition from one offset on, and gets it from another.
+
+    `offset` is smaller than `expected` where a topic was made anew or lost its end.
+    """
+    return {
+        "topic": topic,
+        "partition": partition,
+        "expected_offset": expected,
+        "next_offset": offset,
+    }
 
 
 def encode(events: Iterable[Event], cursor: Cursor, only: Filter | None) -> bytes:
