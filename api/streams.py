@@ -18,7 +18,8 @@ from api.position import STREAMS, Position, decode
 from api.problems import BAD_FILTER, BAD_POSITION, SHUTTING_DOWN, Problem
 from api.settings import ApiSettings
 
-MAX_UNIX_MS: Final = 253_402_300_799_999
+MAX_WEIGHT: Final = re.compile(r"(?:^|;)\s*q=(\d(?:\.\d{0,3})?)\s*(?:;|$)", re.ASCII)
+_UNIX_MS: Final = 253_402_300_799_999
 """The last millisecond of the year 9999."""
 _RFC3339: Final = re.compile(
     r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII
@@ -115,11 +116,8 @@ def wants_page(accept: str) -> bool:
     for part in accept.lower().split(","):
         media_type, _, parameters = part.partition(";")
         if (media_type := media_type.strip()) in quality:
-            found = re.search(r"(?:^|;)\s*q=([\d.]+)", parameters)
-            try:
-                quality[media_type] = float(found[1]) if found else 1.0
-            except ValueError:
-                quality[media_type] = 0.0
+            weight = _WEIGHT.search(parameters)
+            quality[media_type] = float(weight[1]) if weight else 1.0
     return quality["text/html"] > quality["text/event-stream"]
 
 

@@ -22,7 +22,7 @@ from tests.streaming import PARTITIONS, GatewayProcess, Writer, gateways, writin
 from wire.settings import KafkaSettings
 
 FULL = os.environ.get("FRAUDSTREAM_CHAOS") == "full"
-CLIENTS, DROPS, SECONDS, RATE = (50, 20, 60.0, 1000) if FULL else (12, 6, 8.0, 400)
+CLIENTS, DROPS, SECONDS, RATE = (50, 20, 60.0, 1000) if FULL else (12, 6, 6.0, 400)
 DRAIN_S = 60
 BATCH_S = 0.02
 TRANSACTION_ID = re.compile(rb'"transaction_id":"(\d)-(\d)-(\d+)"')

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import signal
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -44,9 +43,8 @@ async def test_streams_end_in_order_at_shutdown(kafka_settings: KafkaSettings) -
         assert gateway.process.returncode == 0
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 async def test_clients_that_stopped_reading_do_not_hold_up_the_shutdown(
-    kafka_settings: KafkaSettings, signum: signal.Signals
+    kafka_settings: KafkaSettings,
 ) -> None:
     """They are cut off within the grace period, with megabytes waiting for them."""
     async with writing(kafka_settings, kafka_settings.legit_topic) as writer:
@@ -58,7 +56,7 @@ async def test_clients_that_stopped_reading_do_not_hold_up_the_shutdown(
                     for _ in range(10):
                         await writer.write(LEGIT, *([0] * 1000), metadata=BIG)
                     await reader.ids(10_000)
-                assert await gateway.stop(signum) < 5
+                assert await gateway.stop() < 5
 
 
 async def test_a_client_that_falls_behind_is_let_go_and_resumes(

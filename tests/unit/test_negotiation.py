@@ -1,0 +1,30 @@
+"""Who gets a page at a stream's address, and who the raw stream."""
+
+import pytest
+
+from api.streams import wants_page
+
+BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"
+
+
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        (BROWSER, True),
+        ("TEXT/HTML", True),
+        ("text/html;q=0.5", True),
+        ("text/html; charset=utf-8; q=0.7, text/event-stream;q=0.6", True),
+        ("text/event-stream", False),
+        ("text/html, text/event-stream", False),
+        ("text/html;q=0", False),
+        ("text/html;q=x", True),
+        ("text/html;q=0.000", False),
+        ("*/*", False),
+        ("text/*", False),
+        ("", False),
+        ("application/json", False),
+    ],
+)
+def test_only_who_prefers_html_gets_the_page(accept: str, *, expected: bool) -> None:
+    """EventSource, curl and everything else get the stream."""
+    assert wants_page(accept) is expected
