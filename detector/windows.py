@@ -34,7 +34,11 @@ class WindowLimits(NamedTuple):
     """How much one partition may remember."""
 
     entries: int = 500_000
-    """Most entries in each window (the duplicates' and each that a rule asks for)."""
+    """Most entries in each window: the duplicates', and each that a rule asks for.
+
+    Measured, a million entries: duplicates 225 MB (with UUIDs as ids), counterparties 210 MB,
+    a tally that counts 66 MB, one that sums 107 MB (`python -m benchmarks.rules`).
+    """
 
 
 DEFAULT_LIMITS: Final = WindowLimits()
@@ -69,7 +73,7 @@ class WindowSpec(Protocol[W_co]):
 
 
 class Recent:
-    """Keys and when each was last there; about 225 bytes an entry with a UUID in its key."""
+    """Keys, and when each was last there. The whole text is kept: no hash, so no collisions."""
 
     __slots__ = ("_entries", "_last", "_oldest_ms", "evicted", "window_ms")
 

@@ -44,7 +44,7 @@ def _headline(result: Result) -> list[tuple[str, str]]:
         ("precision", share(confusion.precision)),
         ("recall", share(confusion.recall)),
         ("decided otherwise", f"{result.flips:,}"),
-        ("µs a decision", micros(result.microseconds)),
+        ("µs a decision", micros(result.cost.microseconds)),
     ]
 
 
@@ -72,7 +72,7 @@ def _rules(result: Result) -> str:
             f"{rule.hits:,}",
             f"{rule.hits_on_fraud:,}",
             f"{result.failures[rule.id]:,}",
-            micros(rule.microseconds),
+            micros(rule.cost.microseconds),
         ]
         for rule in result.rule_results.values()
     ]

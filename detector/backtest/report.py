@@ -49,7 +49,7 @@ def as_dict(result: Result) -> dict[str, Any]:
         "changed": result.changed,
         "missing": result.missing,
         "extra": result.extra,
-        "microseconds_per_decision": result.microseconds,
+        "microseconds_per_decision": result.cost.microseconds,
         "rules": [
             {
                 "id": rule.id,
@@ -58,7 +58,7 @@ def as_dict(result: Result) -> dict[str, Any]:
                 "hits": rule.hits,
                 "hits_on_fraud": rule.hits_on_fraud,
                 "no_answer": result.failures[rule.id],
-                "microseconds": rule.microseconds,
+                "microseconds": rule.cost.microseconds,
             }
             for rule in result.rule_results.values()
         ],
@@ -106,7 +106,7 @@ def summary(result: Result) -> list[tuple[str, str]]:
         ("other score or reasons", f"{result.changed:,}"),
         ("no verdict recorded", f"{result.missing:,}"),
         ("recorded, not decided here", f"{result.extra:,}"),
-        ("cost of a decision", f"{micros(result.microseconds)} µs"),
+        ("cost of a decision", f"{micros(result.cost.microseconds)} µs"),
     ]
     if result.evicted:
         rows.append(("window entries gone early", f"{result.evicted:,} (not exact)"))
@@ -149,7 +149,7 @@ def _rules(result: Result) -> Table:
             f"{rule.hits:,}",
             f"{rule.hits_on_fraud:,}",
             f"{result.failures[rule.id]:,}",
-            micros(rule.microseconds),
+            micros(rule.cost.microseconds),
         )
     return table
 

@@ -7,6 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Final, NamedTuple, Self
 
+from detector.backtest.cost import Cost
 from detector.engine import MAX_SCORE, Decided
 from detector.rules import RuleSet
 from wire.messages import Decision, Reason, Transaction, instant
@@ -83,13 +84,8 @@ class RuleResult:
     hits: int = 0
     hits_on_fraud: int = 0
     """Hits where the reference says fraud."""
-    calls: int = 0
-    nanoseconds: int = 0
-
-    @property
-    def microseconds(self) -> float | None:
-        """Mean cost of a check; upkeep of windows not included."""
-        return _share(self.nanoseconds, 1000 * self.calls)
+    cost: Cost = field(default_factory=Cost)
+    """Of one check; the upkeep of windows is not in it."""
 
 
 @dataclass
@@ -142,8 +138,8 @@ class Result:
         """Window entries that went early: windows were too small for exact results."""
         self.failures: Counter[str] = Counter()
         """By rule: conditions without an answer."""
-        self.nanoseconds = 0
-        """Spent on deciding, windows included."""
+        self.cost = Cost()
+        """Of one decision, windows included."""
         self.confusion = Confusion()
         self.missing = 0
         """Decided here, with nothing to compare with."""
@@ -179,11 +175,6 @@ class Result:
     def decided(self) -> int:
         """Transactions decided."""
         return self.decisions.total()
-
-    @property
-    def microseconds(self) -> float | None:
-        """Mean cost of a decision, all of it."""
-        return _share(self.nanoseconds, 1000 * (self.decided + self.duplicates))
 
     def add(
         self,

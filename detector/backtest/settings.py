@@ -6,6 +6,7 @@ from typing import Annotated, Final
 
 from pydantic import BeforeValidator, Field, FilePath
 
+from detector.windows import DEFAULT_LIMITS
 from wire.options import Option
 from wire.settings import KafkaSettings
 
@@ -69,7 +70,9 @@ class BacktestSettings(KafkaSettings):
         None, description="write a report with plots to this file"
     )
     backtest_window_entries: Annotated[int, Option("--window-entries")] = Field(
-        500_000, ge=1, description="most entries in each window of a partition"
+        DEFAULT_LIMITS.entries,
+        ge=1,
+        description="most entries in each window of a partition; as the detectors have it",
     )
     backtest_deadline_seconds: Annotated[float, Option("--deadline")] = Field(
         30.0, gt=0, le=900, description="longest wait for Kafka in one step, in seconds"
