@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
@@ -20,6 +21,12 @@ from wire import topics
 from wire.settings import TopicSettings
 
 READ_TIMEOUT_S = 60
+
+# How fast a busy machine comes up with examples is no property of the code.
+hypothesis.settings.register_profile(
+    "fraudstream", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("fraudstream")
 
 
 class Cluster:
