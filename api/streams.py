@@ -18,13 +18,13 @@ from api.position import STREAMS, Position, decode
 from api.problems import BAD_FILTER, BAD_POSITION, SHUTTING_DOWN, Problem
 from api.settings import ApiSettings
 
-MAX_WEIGHT: Final = re.compile(r"(?:^|;)\s*q=(\d(?:\.\d{0,3})?)\s*(?:;|$)", re.ASCII)
-_UNIX_MS: Final = 253_402_300_799_999
+MAX_UNIX_MS: Final = 253_402_300_799_999
 """The last millisecond of the year 9999."""
 _RFC3339: Final = re.compile(
     r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII
 )
 _UNIX_MS: Final = re.compile(r"\d{1,15}", re.ASCII)
+_WEIGHT: Final = re.compile(r"(?:^|;)\s*q=(\d(?:\.\d{0,3})?)\s*(?:;|$)", re.ASCII)
 _SUMMARIES: Final = {
     "fraud": "Verdicts that say fraud",
     "legit": "Verdicts that say legit",

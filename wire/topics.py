@@ -47,11 +47,8 @@ async def ensure(settings: TopicSettings, *, patience: float | None = None) -> d
     client = await kafka.start(lambda: kafka.admin(settings), patience=patience)
     try:
         await _create(client, settings)
-        counts = await _partition_counts(client, names(settings))
-        while len(counts) < len(names(settings)):  # made, but its leaders are not yet elected
-            await asyncio.sleep(WAIT_PAUSE_S)
-            counts = await _partition_counts(client, names(settings))
-    except KafkaError as error:
+        counts = await _all_counts(client, names(settings))
+    except (KafkaError, TimeoutError) as error:
         raise TopicsError(f"the topics can't be made: {error}") from error
     finally:
         await kafka.close(client)
@@ -107,6 +104,15 @@ async def _create(client: AIOKafkaAdminClient, settings: TopicSettings) -> None:
         if code and error is not TopicAlreadyExistsError:
             raise TopicsError(f"topic {topic}: {error.__name__}: {rest[0] if rest else ''}")
         log.info("topic is there", topic=topic, made_now=not code)
+
+
+async def _all_counts(client: AIOKafkaAdminClient, topics: tuple[str, ...]) -> dict[str, int]:
+    """Give the counts once every topic has its leaders: one made just now has none for a moment."""
+    async with asyncio.timeout(CREATE_TIMEOUT_MS / 1000):
+        # Kafka does not tell: ASYNC110 can't be had.
+        while len(counts := await _partition_counts(client, topics)) < len(topics):  # noqa: ASYNC110
+            await asyncio.sleep(WAIT_PAUSE_S)
+        return counts
 
 
 async def _partition_counts(client: AIOKafkaAdminClient, topics: tuple[str, ...]) -> dict[str, int]:
