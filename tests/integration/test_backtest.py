@@ -137,6 +137,21 @@ async def test_other_rules_flip_what_they_should(judged):
     assert {each.reference.reasons[-1].rule for each in result.examples["changed"]} == {"velocity"}
 
 
+async def test_labels_can_come_with_the_transactions(kafka_settings):
+    """A key of the metadata says what the truth is; those without it are compared with nothing."""
+    producer = await kafka.start(lambda: kafka.producer(kafka_settings))
+    truths = [("950", "fraud"), ("950", "0"), ("50", "true"), ("50", None), ("50", "perhaps")]
+    for number, (amount, truth) in enumerate(truths):
+        metadata = {"truth": truth} if truth else None
+        transaction = Transaction(str(number), "a", "x", Decimal(amount), metadata=metadata)
+        await producer.send_and_wait(kafka_settings.transactions_topic, encode(transaction), b"a")
+    await producer.stop()
+    result = await backtest(kafka_settings, label="truth")
+    expected = {("fraud", "fraud"): 1, ("legit", "fraud"): 1, ("fraud", "legit"): 1}
+    assert expected == result.confusion
+    assert (result.decided, result.missing) == (5, 0)
+
+
 async def test_a_second_verdict_and_a_missing_one_are_found(judged, rules):
     """What exactly-once forbids does not stay unseen."""
     known = await backtest(judged, rules=rules)

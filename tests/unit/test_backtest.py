@@ -1,6 +1,8 @@
 """The backtest: what it counts, what it says differs, and what it reads from files."""
 
 import json
+import subprocess
+import sys
 from datetime import UTC, datetime
 from decimal import Decimal
 from html.parser import HTMLParser
@@ -340,3 +342,18 @@ def test_shares_of_nothing_are_none():
     """Without fraud there is no recall."""
     confusion = Confusion({("legit", "legit"): 3})
     assert (confusion.precision, confusion.recall, confusion.f1) == (None, None, None)
+
+
+def test_an_error_is_one_line_and_exit_code_2(tmp_path):
+    """On the command line a bad file is told without a traceback."""
+    path = tmp_path / "bad.toml"
+    path.write_text("threshold = 0")
+    ended = subprocess.run(
+        [sys.executable, "-m", "detector.backtest", "--rules", path],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith(f"error: {path}: threshold: ")
+    assert ended.stderr.count("\n") == 1
