@@ -24,14 +24,15 @@ MAX_POINTS: Final = 600
 class Latency:
     """A histogram of latencies, in microseconds."""
 
-    def __init__(self, encoded: bytes | None = None) -> None:
+    def __init__(self, encoded: bytes = b"", longest_us: int = 0) -> None:
         self.histogram: Any = HdrHistogram(1, LONGEST_US, SIGNIFICANT_DIGITS)
         if encoded:
             self.histogram.decode_and_add(encoded)
+            self.histogram.max_value = longest_us
 
-    def __reduce__(self) -> tuple[type["Latency"], tuple[bytes]]:
-        """Travel between processes in HdrHistogram's own compressed form."""
-        return Latency, (self.encoded(),)
+    def __reduce__(self) -> tuple[type["Latency"], tuple[bytes, int]]:
+        """Travel between processes in HdrHistogram's compressed form, which rounds the longest."""
+        return Latency, (self.encoded(), self.histogram.max_value)
 
     def record(self, seconds: float) -> None:
         """Count one latency."""

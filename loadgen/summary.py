@@ -82,7 +82,7 @@ def make(settings: LoadgenSettings, total: Tally, seconds: float) -> Summary:
         run_id=settings.loadgen_run_id,
         target="kafka" if settings.loadgen_target == "kafka" else settings.loadgen_url,
         seconds=round(seconds, 3),
-        target_rate=_per(total.due, seconds),
+        target_rate=_per(total.due, min(seconds, settings.seconds)),
         rate=_per(total.sent, seconds),
         requests=total.requests,
         due=total.due,

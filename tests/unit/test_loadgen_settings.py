@@ -1,0 +1,78 @@
+"""The load generator's settings: names of options and variables, and what goes together."""
+
+import math
+
+import pytest
+from typer.testing import CliRunner
+
+from compose.cli import app
+from loadgen.settings import LoadgenSettings, VerifySettings
+from wire.errors import SettingsError
+from wire.settings import load
+
+
+def test_the_documented_options_are_there() -> None:
+    """By exactly these names."""
+    said = CliRunner().invoke(app, ["loadgen", "--help"], env={"COLUMNS": "300"}).output
+    for option in ("--url", "--target", "--tps", "--duration", "--verify", "--threshold", "--json"):
+        assert option in said
+    assert "TRANSACTIONS_PER_SECOND" in said
+
+
+def test_the_tutorial_s_variable_sets_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TRANSACTIONS_PER_SECOND, 1000 by default."""
+    assert load(LoadgenSettings).transactions_per_second == 1000
+    monkeypatch.setenv("TRANSACTIONS_PER_SECOND", "50")
+    assert load(LoadgenSettings).transactions_per_second == 50
+
+
+def test_thresholds_come_from_a_variable_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Separated by spaces."""
+    monkeypatch.setenv("LOADGEN_THRESHOLD", "p99<50ms errors<0.1%")
+    found = load(LoadgenSettings).loadgen_threshold
+    assert [each.text for each in found] == ["p99<50ms", "errors<0.1%"]
+
+
+def test_a_duration_of_0_has_no_end() -> None:
+    """As `fraudstream up` runs its demo load."""
+    assert load(LoadgenSettings, loadgen_duration=0).seconds == math.inf
+    assert load(LoadgenSettings).seconds == 60
+
+
+def test_expecting_nothing_is_a_word() -> None:
+    """Or an amount."""
+    assert load(LoadgenSettings, loadgen_expect="unknown").loadgen_expect == "unknown"
+    assert load(LoadgenSettings, loadgen_expect="500").loadgen_expect == 500
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"loadgen_threshold": ("fast",)},
+        {"loadgen_threshold": ("lost==0",)},
+        {"loadgen_arrivals": "steady"},
+        {"loadgen_arrivals": "ramp", "loadgen_duration": 0},
+        {"loadgen_speed": 2},
+        {"loadgen_url": "gateway"},
+        {"loadgen_expect": "some"},
+        {"transactions_per_second": 0},
+    ],
+)
+def test_what_does_not_go_together_is_refused(given: dict[str, object]) -> None:
+    """With one line that says what was expected."""
+    with pytest.raises(SettingsError):
+        load(LoadgenSettings, **given)
+
+
+@pytest.mark.parametrize("since", ["yesterday", "2026-01-01T00:00:00"])
+def test_a_time_to_verify_from_needs_an_offset(since: str) -> None:
+    """RFC 3339, Unix milliseconds or earliest."""
+    with pytest.raises(SettingsError, match="VERIFY_SINCE"):
+        load(VerifySettings, verify_since=since)
+
+
+def test_a_time_to_verify_from_is_read() -> None:
+    """Each form."""
+    assert load(VerifySettings).since is None
+    by_number = load(VerifySettings, verify_since="1767312000000").since
+    assert by_number == load(VerifySettings, verify_since="2026-01-02T01:00:00+01:00").since
