@@ -7,10 +7,11 @@ import signal
 import sys
 import time
 from time import monotonic as now
-from typing import Final
+from typing import Final, NamedTuple
 
 from loadgen import hdrlog, html, live, loop, report, summary
 from loadgen.driver import Driver
+from loadgen.errors import ReportError
 from loadgen.measure import Course, Tally
 from loadgen.processes import Processes
 from loadgen.run import Start
@@ -30,6 +31,14 @@ MIN_STRETCH_S: Final = 0.001
 """No stretch is shorter: rates are divided by it."""
 
 
+class Watched(NamedTuple):
+    """A run that is over."""
+
+    summary: summary.Summary
+    course: Course
+    total: Tally
+
+
 def run(settings: LoadgenSettings) -> int:
     """Drive, measure, report; give the exit code."""
     logs.configure(settings, "loadgen")
@@ -44,7 +53,8 @@ async def _run(settings: LoadgenSettings) -> int:
     try:
         if not await _prepared(driver, stopped):
             return INTERRUPTED
-        return await _watched(settings, driver)
+        gc.freeze()  # the world lives as long as the run: collections need not walk it
+        return _reported(settings, await watch(settings, driver))
     finally:
         await driver.close()
 
@@ -79,11 +89,10 @@ async def _prepared(driver: Driver, stopped: asyncio.Event) -> bool:
     return not stopped.is_set()
 
 
-async def _watched(settings: LoadgenSettings, driver: Driver) -> int:
-    """Drive the run, showing how it goes on; report when it is over."""
+async def watch(settings: LoadgenSettings, driver: Driver) -> Watched:
+    """Drive a prepared run to its end, showing how it goes on."""
     total, course = Tally(), Course()
     start = Start(now() + HEAD_START_S, time.time() + HEAD_START_S)
-    gc.freeze()  # the world lives as long as the run: collections need not walk it
     with hdrlog.opened(settings.loadgen_hdr, start.epoch) as log, live.view(settings) as view:
         driving = asyncio.create_task(driver.drive(start))
         ticked = 0.0
@@ -96,9 +105,18 @@ async def _watched(settings: LoadgenSettings, driver: Driver) -> int:
             log.add(stretch, begin=ticked, length=length)
             view.show(total, stretch, elapsed=elapsed, length=length, in_flight=driver.in_flight)
             ticked = elapsed
-    found = summary.make(settings, total, await driving)
-    said = encode(found).decode() if settings.loadgen_json else report.text(found)
+    return Watched(summary.make(settings, total, await driving), course, total)
+
+
+def _reported(settings: LoadgenSettings, run: Watched) -> int:
+    """Print the summary, write the page; give the exit code."""
+    as_json = settings.loadgen_json
+    said = encode(run.summary).decode() if as_json else report.text(run.summary)
     sys.stdout.write(said + "\n")
     if settings.loadgen_html:
-        settings.loadgen_html.write_text(html.page(found, course, total), encoding="utf-8")
-    return 0 if found.ok else FAILED
+        page = html.page(run.summary, run.course, run.total)
+        try:
+            settings.loadgen_html.write_text(page, encoding="utf-8")
+        except OSError as error:
+            raise ReportError(f"{settings.loadgen_html}: {error.strerror}") from error
+    return 0 if run.summary.ok else FAILED

@@ -1,0 +1,224 @@
+"""The load generator against a gateway that answers, refuses, stalls, and lies."""
+
+import asyncio
+import importlib.util
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import httpx
+import pytest
+
+from loadgen.errors import TargetDownError
+from loadgen.measure import Latency
+from loadgen.run import until
+from loadgen.service import watch
+from loadgen.settings import LoadgenSettings
+from loadgen.share import Share
+from loadgen.summary import Summary
+
+STANDIN = Path(__file__).with_name("loadgen_standin.py")
+
+
+def _load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+standins = _load(STANDIN)
+
+
+async def run(url: str, **given: Any) -> Summary:
+    """Do a short run: 400 transactions within a second, verified."""
+    options: dict[str, Any] = {
+        "loadgen_url": url,
+        "transactions_per_second": 400,
+        "loadgen_duration": 1,
+        "loadgen_verify": True,
+        "loadgen_settle": 0.3,
+        "loadgen_accounts": 100,
+    }
+    settings = LoadgenSettings(**(options | given))
+    share = Share(settings)
+    try:
+        await share.prepare()
+        return (await watch(settings, share)).summary
+    finally:
+        await share.close()
+
+
+async def test_every_transaction_is_sent_accepted_and_decided() -> None:
+    """400 due, 400 sent with ids of their own, 400 verdicts, no fault, and no label on the way."""
+    async with standins.serving(standins.Standin()) as gateway:
+        found = await run(gateway.url)
+    assert (found.due, found.sent, found.accepted, found.failed) == (400, 400, 400, 0)
+    assert found.verification is not None
+    assert found.verification.verdicts == 400
+    assert found.ok
+    assert len({each["transaction_id"] for each in gateway.received}) == 400
+    fields = {"transaction_id", "source", "target", "amount", "currency", "occurred_at"}
+    assert {frozenset(each) for each in gateway.received} <= {
+        frozenset(fields),
+        frozenset(fields - {"currency"}),
+    }
+
+
+@pytest.mark.parametrize(
+    ("fault", "counted"),
+    [("lose", "lost"), ("double", "duplicate"), ("misclassify", "misclassified")],
+)
+async def test_a_verdict_that_is_lost_doubled_or_wrong_is_found(fault: str, counted: str) -> None:
+    """Each fiftieth of 400: eight of that fault, none of another, and the run has failed."""
+    async with standins.serving(standins.Standin(**{fault: 50})) as gateway:
+        found = await run(gateway.url)
+    assert found.verification is not None
+    faults = {
+        name: getattr(found.verification, name) for name in ("lost", "duplicate", "misclassified")
+    }
+    assert faults == {"lost": 0, "duplicate": 0, "misclassified": 0} | {counted: 8}
+    assert not found.ok
+
+
+async def test_a_stream_that_breaks_is_resumed_where_it_was() -> None:
+    """With Last-Event-ID: nothing lost, nothing twice."""
+    async with standins.serving(standins.Standin(break_stream_after=100)) as gateway:
+        found = await run(gateway.url, loadgen_settle=5)
+    assert found.verification is not None
+    assert gateway.resumed_from == ["100"]
+    assert found.verification.reconnects == 1
+    assert found.verification.verdicts == 400
+    assert found.ok
+
+
+async def test_refusals_are_counted_by_code() -> None:
+    """Each tenth gets a 503: forty errors, nothing sent again."""
+    async with standins.serving(standins.Standin(refuse=10)) as gateway:
+        found = await run(gateway.url)
+    assert (found.errors, found.retried, found.accepted) == ({"503": 40}, {}, 360)
+    assert found.requests == 400
+
+
+async def test_with_retry_a_refusal_is_sent_again_with_the_same_id() -> None:
+    """And counted as a retry: in the end all are accepted, each once."""
+    async with standins.serving(standins.Standin(refuse=10)) as gateway:
+        found = await run(gateway.url, loadgen_retry=True)
+    assert (found.errors, found.accepted) == ({}, 400)
+    assert found.retried == {"503": gateway.refused}
+    assert len({each["transaction_id"] for each in gateway.received}) == 400
+    assert len(gateway.received) == 400
+
+
+async def test_a_batch_is_counted_record_by_record() -> None:
+    """Each seventh record is refused within its batch of ten: a 207 that says which."""
+    async with standins.serving(standins.Standin(refuse=7)) as gateway:
+        found = await run(gateway.url, loadgen_batch=10)
+    assert found.requests == 40
+    assert (found.accepted, found.errors) == (343, {"503": 57})
+    assert found.ok
+
+
+async def test_a_gateway_that_is_not_up_yet_is_waited_for() -> None:
+    """The clock starts when it answers: nothing is late."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port: int = sock.getsockname()[1]
+    running = asyncio.create_task(run(f"http://127.0.0.1:{port}"))
+    await asyncio.sleep(0.3)
+    async with standins.serving(standins.Standin(), port):
+        found = await running
+    assert (found.accepted, found.failed) == (400, 0)
+
+
+async def test_a_gateway_that_never_comes_up_is_given_up() -> None:
+    """After the time set for it, with a line that says what was tried."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port: int = sock.getsockname()[1]
+    with pytest.raises(TargetDownError, match=f"{port} is not ready"):
+        await run(f"http://127.0.0.1:{port}", loadgen_wait=0.3)
+
+
+async def test_a_server_that_goes_away_is_an_error_for_each_send() -> None:
+    """Counted by its kind; the run goes on to its end."""
+    async with standins.serving(standins.Standin()) as gateway:
+        running = asyncio.create_task(run(gateway.url, loadgen_verify=False))
+        await until(lambda: gateway.received, 10)
+    found = await running
+    assert found.sent == found.accepted + found.failed == 400
+    assert found.failed > 0
+    assert all("Error" in kind for kind in found.errors)
+
+
+async def test_sends_that_find_no_free_connection_are_late_and_then_dropped() -> None:
+    """One connection, answers after 100 ms, 400 due a second: what is due is sent or dropped."""
+    async with standins.serving(standins.Standin(answer_after=0.1)) as gateway:
+        found = await run(gateway.url, loadgen_connections=1, loadgen_drop_after=0.2)
+    assert found.due == 400
+    assert found.sent + found.dropped == 400
+    assert found.dropped > 300
+    assert 0 < found.late < found.sent
+
+
+@pytest.fixture
+def frozen_at_will() -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """A stand-in in a process of its own, so that it can be stopped as a whole."""
+    process = subprocess.Popen([sys.executable, str(STANDIN)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        yield process.stdout.readline().strip(), process
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+async def closed_loop(url: str, latency: Latency, over: asyncio.Event) -> None:
+    """Measure as a closed loop does: the next send waits for the answer, time runs from the send.
+
+    It is no less busy than the open-loop run: it sends again as soon as it can.
+    """
+    body = b'{"transaction_id":"closed","source":"a","target":"b","amount":"1"}'
+    async with httpx.AsyncClient(timeout=30) as client:
+        while not over.is_set():
+            began = time.monotonic()
+            await client.post(f"{url}/transactions", content=body)
+            latency.record(time.monotonic() - began)
+
+
+async def test_a_paused_server_shows_in_the_tail(
+    frozen_at_will: tuple[str, subprocess.Popen[str]],
+) -> None:
+    """Two of five seconds stopped: two fifths of the sends waited, which a closed loop hides.
+
+    In the open loop every send that fell due in the pause is charged for it: a quarter took over
+    half a second. The closed loop has one slow answer among hundreds; its p95 knows of nothing.
+    """
+    url, server = frozen_at_will
+    closed, over = Latency(), asyncio.Event()
+    measuring = asyncio.create_task(closed_loop(url, closed, over))
+    running = asyncio.create_task(
+        run(url, transactions_per_second=100, loadgen_duration=5, loadgen_verify=False)
+    )
+    await asyncio.sleep(1.5)
+    server.send_signal(signal.SIGSTOP)
+    await asyncio.sleep(2)
+    server.send_signal(signal.SIGCONT)
+    found = await running
+    over.set()
+    await measuring
+    assert found.sent == found.accepted == 500
+    assert found.latency_ms["p75"] is not None
+    assert found.latency_ms["max"] is not None
+    (p95_by_closed_loop,) = closed.percentiles((95.0,))
+    assert found.latency_ms["p75"] > 500
+    assert p95_by_closed_loop < found.latency_ms["p75"] / 2
+    assert closed.longest > 1500
+    assert found.latency_ms["max"] > 1500
