@@ -15,6 +15,8 @@ from loadgen.measure import Tally
 from loadgen.settings import LoadgenSettings
 
 LINE_EVERY_S: Final = 5.0
+SLACK_S: Final = 0.5
+"""A stretch that ends so much before its time ends with it: stretches are about a second long."""
 
 
 class View(Protocol):
@@ -46,6 +48,7 @@ class Lines:
         self._stream = stream
         self._stretch = Tally()
         self._length = 0.0
+        self._every = 0.0
 
     def __enter__(self) -> "Lines":
         """Begin to show."""
@@ -57,11 +60,12 @@ class Lines:
     def show(
         self, total: Tally, stretch: Tally, *, elapsed: float, length: float, in_flight: int
     ) -> None:
-        """Write a line if it is time for one."""
+        """Write a line if it is time for one: the first at once, to show that it runs."""
         self._stretch.add(stretch)
         self._length += length
-        if self._length < LINE_EVERY_S - 0.5:
+        if self._length < self._every:
             return
+        self._every = LINE_EVERY_S - SLACK_S
         line = report.progress(
             total, self._stretch.taken(), elapsed=elapsed, length=self._length, in_flight=in_flight
         )

@@ -75,7 +75,9 @@ class Run:
 
     def stop(self) -> None:
         """Send nothing more; the run ends when what is in flight is answered."""
-        self._over.set()
+        if not self._over.is_set():
+            self._over.set()
+            self.ended = now()
 
     async def drive(self, shots: Iterator[Shot], start: Start) -> float:
         """Send until the schedule ends or `stop` is called, and wait for the answers.
@@ -87,17 +89,16 @@ class Run:
             asyncio.create_task(self._sender(shots, start))
             for _ in range(self._settings.loadgen_connections)
         ]
-        everything = asyncio.gather(*senders)
-        everything.add_done_callback(lambda _: self._over.set())
+        everything = asyncio.create_task(asyncio.wait(senders, return_when=asyncio.FIRST_EXCEPTION))
+        everything.add_done_callback(lambda _: self.stop())
         try:
             await self._over.wait()
-            self.ended = now()
             self._drop_overdue(shots, start)
             await until(lambda: not self.in_flight, self._settings.loadgen_grace)
         finally:
             for sender in senders:
                 sender.cancel()
-            await asyncio.wait(senders)
+            await asyncio.wait({everything, *senders})
         for sender in senders:
             if not sender.cancelled():
                 sender.result()
@@ -117,9 +118,13 @@ class Run:
         drop_after = self._settings.loadgen_drop_after
         for shot in shots:
             due = start.at + shot.due
-            wait = due - now()
-            if wait > 0:
-                await asyncio.sleep(wait)
+            try:
+                wait = due - now()
+                if wait > 0:
+                    await asyncio.sleep(wait)
+            finally:
+                if self._over.is_set() and due <= self.ended:  # it never gets its turn
+                    tally.dropped += len(shot.payments)
             if self._over.is_set():
                 return
             behind = now() - due

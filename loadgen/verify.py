@@ -38,19 +38,26 @@ def run(settings: VerifySettings) -> int:
 
 
 async def _run(settings: VerifySettings) -> int:
+    findings = await audited(settings)
+    sys.stdout.write(_said(findings, as_json=settings.verify_json) + "\n")
+    return 0 if findings.ok else FAILED
+
+
+async def audited(settings: VerifySettings) -> Findings:
+    """Read the span and judge it; SIGINT or SIGTERM end the watching, not the judging."""
     counts = await topics.wait(settings, *topics.names(settings))
     consumer = await kafka.start(lambda: kafka.consumer(settings, fetch_max_wait_ms=POLL_MS))
     reading = Reading(settings, consumer, counts)
-    loop = asyncio.get_running_loop()
-    if sys.platform != "win32":
-        for name in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(name, reading.stop)
+    running = asyncio.get_running_loop()
+    signals = () if sys.platform == "win32" else (signal.SIGINT, signal.SIGTERM)
+    for name in signals:
+        running.add_signal_handler(name, reading.stop)
     try:
-        findings = await reading.audit()
+        return await reading.audit()
     finally:
+        for name in signals:
+            running.remove_signal_handler(name)
         await kafka.close(consumer)
-    sys.stdout.write(_said(findings, as_json=settings.verify_json) + "\n")
-    return 0 if findings.ok else FAILED
 
 
 class Reading:

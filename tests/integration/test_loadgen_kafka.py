@@ -1,0 +1,212 @@
+"""The load generator on a real Kafka: driving it directly, and auditing what lies in it."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import pytest
+
+from loadgen import verify
+from loadgen.audit import Findings
+from loadgen.service import watch
+from loadgen.settings import LoadgenSettings, VerifySettings
+from loadgen.share import Share
+from loadgen.summary import Summary
+from wire import kafka
+from wire.messages import Reason, Transaction, Verdict, decode_transaction, encode
+from wire.settings import KafkaSettings, TopicSettings
+
+
+def shared(settings: TopicSettings) -> dict[str, Any]:
+    """What other parts' settings take over."""
+    return {name: getattr(settings, name) for name in KafkaSettings.model_fields}
+
+
+def verdict(transaction: Transaction, received_at: datetime, *, fraud: bool) -> Verdict:
+    """Decide on a transaction."""
+    return Verdict(
+        transaction_id=transaction.transaction_id,
+        source=transaction.source,
+        target=transaction.target,
+        amount=transaction.amount,
+        currency=transaction.currency,
+        decision="fraud" if fraud else "legit",
+        score=100 if fraud else 0,
+        reasons=(Reason("amount", "1", "amount > 900"),) if fraud else (),
+        rules_version="1",
+        received_at=received_at,
+        decided_at=datetime.now(UTC),
+    )
+
+
+class Log:
+    """Writes transactions and outcomes as gateway and detector do, and with faults."""
+
+    def __init__(self, settings: TopicSettings) -> None:
+        self.settings = settings
+        self.records: list[Any] = []
+
+    async def fill(self, count: int) -> None:
+        """Write transactions, every tenth above the limit, one record that is none."""
+        async with kafka.producer(self.settings) as producer:
+            for k in range(count):
+                amount = "900.01" if k % 10 == 0 else "900.00"
+                value = {"transaction_id": f"t{k}", "source": f"a{k % 7}", "target": "b"}
+                await producer.send(
+                    self.settings.transactions_topic,
+                    json.dumps(value | {"amount": amount}).encode(),
+                    key=f"a{k % 7}".encode(),
+                )
+            poison = await producer.send_and_wait(self.settings.transactions_topic, b"no json")
+        self.poison_headers = [
+            ("topic", poison.topic.encode()),
+            ("partition", str(poison.partition).encode()),
+            ("offset", str(poison.offset).encode()),
+        ]
+
+    async def decide(self, change: Callable[[list[Verdict]], list[Verdict]] = list) -> None:
+        """Write the verdicts on what is there, changed as told, and the dead letter."""
+        async with kafka.consumer(self.settings, auto_offset_reset="earliest") as consumer:
+            consumer.subscribe([self.settings.transactions_topic])
+            found: list[Verdict] = []
+            while len(found) < 50:
+                for records in (await consumer.getmany(timeout_ms=200)).values():
+                    for record in records:
+                        if record.value != b"no json":
+                            transaction = decode_transaction(record.value)
+                            at = datetime.fromtimestamp(record.timestamp / 1000, UTC)
+                            fraud = transaction.amount > 900
+                            found.append(verdict(transaction, at, fraud=fraud))
+        async with kafka.producer(self.settings) as producer:
+            for each in change(found):
+                fraud = each.decision == "fraud"
+                topic = self.settings.fraud_topic if fraud else self.settings.legit_topic
+                await producer.send(topic, encode(each), key=each.source.encode())
+            await producer.send_and_wait(
+                self.settings.dead_letter_topic, b"no json", headers=self.poison_headers
+            )
+            await producer.flush()
+
+
+async def audited(settings: TopicSettings, **given: Any) -> Findings:
+    """Audit the log from the beginning."""
+    found = VerifySettings(**shared(settings), verify_settle=1, **given)
+    return await verify.audited(found)
+
+
+@pytest.fixture
+async def log(kafka_settings: TopicSettings) -> Log:
+    """Fifty transactions and one record that is none."""
+    filled = Log(kafka_settings)
+    await filled.fill(50)
+    return filled
+
+
+async def test_a_log_that_is_right(log: Log) -> None:
+    """Fifty transactions, fifty verdicts, one dead letter, and no fault."""
+    await log.decide()
+    found = await audited(log.settings)
+    assert found == Findings(transactions=50, verdicts=50, fraud=5, poison=1, dead_letters=1)
+
+
+async def test_a_log_with_faults(log: Log) -> None:
+    """One verdict is missing, one is there twice, one is wrong, one is on nothing."""
+
+    def spoiled(verdicts: list[Verdict]) -> list[Verdict]:
+        lost, twice, wrong, *others = verdicts
+        turned = "legit" if wrong.decision == "fraud" else "fraud"
+        wrong = msgspec.structs.replace(wrong, decision=turned)
+        nobodys = msgspec.structs.replace(lost, transaction_id="nobody's")
+        return [twice, twice, wrong, nobodys, *others]
+
+    await log.decide(spoiled)
+    found = await audited(log.settings)
+    assert (found.lost, found.duplicate, found.misclassified) == (1, 1, 1)
+    assert not found.ok
+
+
+async def test_without_a_detector_everything_is_lost(log: Log) -> None:
+    """Also what should have become a dead letter."""
+    assert (await audited(log.settings)).lost == 51
+
+
+async def test_the_span_begins_where_it_is_told(log: Log) -> None:
+    """From now on there is nothing in the log, and so nothing wrong."""
+    await log.decide()
+    assert await audited(log.settings, verify_since=datetime.now(UTC).isoformat()) == Findings()
+
+
+@contextmanager
+def process(settings: TopicSettings, *argv: str, **options: Any) -> Iterator[None]:
+    """Run a part on this test's topics."""
+    given = {name.upper(): str(value) for name, value in shared(settings).items() if value}
+    running = subprocess.Popen([sys.executable, "-m", *argv], env=os.environ | given, **options)
+    try:
+        yield
+    finally:
+        running.terminate()
+        running.wait(15)
+
+
+@pytest.fixture
+def detecting(kafka_settings: TopicSettings) -> Iterator[TopicSettings]:
+    """The real detector, at work on this test's topics."""
+    with process(kafka_settings, "detector"):
+        yield kafka_settings
+
+
+@pytest.fixture
+def gateway(detecting: TopicSettings) -> Iterator[str]:
+    """The real gateway before it: its address."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        fd = sock.fileno()
+        with process(detecting, "api", "--api-fd", str(fd), pass_fds=[fd]):
+            yield f"http://127.0.0.1:{sock.getsockname()[1]}"
+
+
+async def run(settings: TopicSettings, **given: Any) -> Summary:
+    """Send six hundred transactions in two seconds and match their verdicts."""
+    options = LoadgenSettings(
+        **shared(settings),
+        loadgen_verify=True,
+        loadgen_duration=2,
+        transactions_per_second=300,
+        loadgen_settle=30,
+        **given,
+    )
+    share = Share(options)
+    try:
+        await share.prepare()
+        return (await watch(options, share)).summary
+    finally:
+        await share.close()
+
+
+async def test_kafka_is_driven_directly_and_verified(detecting: TopicSettings) -> None:
+    """Transactions go past the gateway; the detector's verdicts come back from Kafka."""
+    found = await run(detecting, loadgen_target="kafka")
+    assert found.verification is not None
+    assert (found.accepted, found.verification.verdicts) == (600, 600)
+    assert found.ok
+    looked = await audited(detecting)
+    assert looked == Findings(transactions=600, verdicts=600, fraud=found.above_limit)
+
+
+@pytest.mark.parametrize("batch", [1, 20])
+async def test_the_gateway_is_driven_and_verified(
+    detecting: TopicSettings, gateway: str, batch: int
+) -> None:
+    """POST to event stream, one by one and in batches: each has its one, right verdict."""
+    found = await run(detecting, loadgen_url=gateway, loadgen_batch=batch)
+    assert found.verification is not None
+    assert (found.requests, found.errors) == (600 // batch, {})
+    assert (found.accepted, found.verification.verdicts) == (600, 600)
+    assert found.ok
+    assert (await audited(detecting)).ok
