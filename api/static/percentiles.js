@@ -26,7 +26,7 @@ export class Percentiles {
   }
 
   /**
-   * Give the quantiles over some whole seconds, or undefined where nothing was counted.
+   * Give the quantiles over some seconds that have ended, or undefined where nothing was counted.
    * @param {number[]} quantiles ascending, each between 0 and 1
    * @param {number} seconds how many
    * @param {number} [youngest] the last one's age; 1 is the second that has just ended
@@ -36,7 +36,7 @@ export class Percentiles {
     this.window.advance();
     const counts = new Float64Array(BUCKETS);
     let total = 0;
-    const oldest = Math.min(youngest + seconds - 1, this.window.whole);
+    const oldest = Math.min(youngest + seconds - 1, this.window.ended);
     for (let age = youngest; age <= oldest; age += 1) {
       for (let bucket = 0; bucket < BUCKETS; bucket += 1) {
         const count = this.window.at(age, bucket);

@@ -13,7 +13,7 @@ import { decisionBadge, ruleChip } from "./verdict.js";
 /** @typedef {import("./verdict.js").Verdict} Verdict */
 
 const FIELDS = ["source", "target", "amount", "currency"];
-const FIRST_LOOK_MS = 50;
+const FIRST_LOOK_MS = 500; // the stream is usually faster
 const LONGEST_PAUSE_MS = 1000;
 const PATIENCE_MS = 30_000;
 

@@ -67,14 +67,19 @@ export class Seconds {
     return Math.min(this.length - 1, Math.max(LEAST_SPAN, this.whole));
   }
 
+  /** How many seconds have ended since the start, the one it began in among them. */
+  get ended() {
+    return Math.min(this.second - this.first + 1, this.length - 1);
+  }
+
   /**
-   * Sum up the last whole seconds.
+   * Sum up the last seconds that have ended.
    * @param {number} index
    * @param {number} seconds
    */
   total(index, seconds) {
     let total = 0;
-    for (let age = Math.min(seconds, this.whole); age >= 1; age -= 1) total += this.at(age, index);
+    for (let age = Math.min(seconds, this.ended); age >= 1; age -= 1) total += this.at(age, index);
     return total;
   }
 
