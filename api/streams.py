@@ -37,7 +37,7 @@ nothing lost, nothing twice, on any gateway process. Where the wanted history is
 named `gap` says what is missing, and the stream goes on. A client that reads more slowly than
 the stream flows is disconnected, and resumes.
 
-A browser that navigates here (`Accept: text/html`) gets a page instead.
+A browser that navigates here (`Accept: text/html`) gets a page instead, unless it asks for `raw`.
 """
 
 
@@ -76,8 +76,11 @@ def _add(router: APIRouter, name: str, open_stream: Callable[[Wish, str], Respon
             str | None, Query(description="only in this currency", examples=["EUR"])
         ] = None,
         rule: Annotated[str | None, Query(description="only where this rule spoke")] = None,
+        raw: Annotated[
+            bool, Query(description="the stream itself also for a browser that navigates here")
+        ] = False,
     ) -> Response:
-        if wants_page(request.headers.get("accept", "")):
+        if not raw and wants_page(request.headers.get("accept", "")):
             return pages.stream_page(request, name)
         only, errors = filters.parse(min_amount, account, currency, rule)
         if errors:
