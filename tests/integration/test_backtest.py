@@ -95,7 +95,7 @@ async def judged(kafka_settings, rules):
             for aborted in (True, False):
                 await writer.begin_transaction()
                 for decision, topic in topics.items():
-                    for key, value in getattr(outcome, decision):
+                    for key, value, _ in getattr(outcome, decision):
                         await writer.send(topic, value, key, partition)
                 await (writer.abort_transaction() if aborted else writer.commit_transaction())
     await plain.flush()
