@@ -141,6 +141,8 @@ class Hub:
             member.ends_at = now + self.settings.stream_life_seconds * random.uniform(0.8, 1)  # noqa: S311
         self.members.add(member)
         self.clients[stream] += 1
+        if self.draining:
+            member.close(Cause.DRAIN)
 
     def leave(self, member: Subscription, stream: str, only: Filter | None) -> None:
         """Count a client out."""

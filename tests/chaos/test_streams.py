@@ -23,6 +23,8 @@ from wire.settings import KafkaSettings
 
 FULL = os.environ.get("FRAUDSTREAM_CHAOS") == "full"
 CLIENTS, DROPS, SECONDS, RATE = (50, 20, 60.0, 1000) if FULL else (12, 6, 6.0, 400)
+AWAY_S = 1.0
+"""Longest time between two connections: beyond what the rings hold."""
 DRAIN_S = 60
 BATCH_S = 0.02
 TRANSACTION_ID = re.compile(rb'"transaction_id":"(\d)-(\d)-(\d+)"')
@@ -50,7 +52,7 @@ class Client:
                         await self._connection(session, random.choice(gateways), drop_at)
                     if drop_at == float("inf") and self.complete:
                         return
-                    await asyncio.sleep(random.uniform(0, 0.05))
+                    await asyncio.sleep(random.choice((0, 0.05, AWAY_S)))
 
     @property
     def complete(self) -> bool:
@@ -126,7 +128,7 @@ async def test_every_client_sees_every_offset_once_and_in_order(
     """Through drops, a restart, a kill, two processes, ring and replay: nothing lost or doubled."""
     WRITTEN.clear()
     # Small memories, so that some resume from the ring and some from Kafka.
-    memory = {"stream_ring_events": RATE * 2, "stream_tail_records": RATE // 8}
+    memory = {"stream_ring_events": RATE // 2, "stream_tail_records": RATE // 8}
     with gateways(kafka_settings, 2, **memory) as processes:
         for process in processes:
             await process.ready()
@@ -142,7 +144,7 @@ async def test_every_client_sees_every_offset_once_and_in_order(
                 WRITTEN.set()
     for client in clients:
         check(client, writer)
-    assert sum(client.connections for client in clients) >= CLIENTS * DROPS
+    assert sum(client.connections for client in clients) >= CLIENTS * DROPS // 2
 
 
 async def write(writer: Writer) -> None:
