@@ -94,20 +94,20 @@ class Catchup:
         False when the ring has moved on beyond the client meanwhile.
         """
         ring = self._hub.ring
-        number = ring.first
+        number = ring.since(cursor)
         size = self._hub.settings.stream_page_records
         ahead_since: float | None = None
         while self._member.cause is None:
-            if number < ring.first:
-                return False
-            page = ring.page(number, size)
-            number += len(page)
-            wanted = [event for event in page if event.topic in self._names]
-            if chunk := sse.encode(wanted, cursor, self._wish.only):
-                self._member.offer(chunk)
-                await self._room()
-            elif page:
-                await asyncio.sleep(0)
+            async with self._hub.catching_up:
+                if number < ring.first:
+                    return False
+                page = ring.page(number, size)
+                number += len(page)
+                wanted = [event for event in page if event.topic in self._names]
+                if chunk := sse.encode(wanted, cursor, self._wish.only):
+                    self._member.offer(chunk)
+                    await asyncio.sleep(0)
+            await self._room()
             if number < ring.end:
                 continue
             if self._hub.joins(self._wish.stream, cursor):

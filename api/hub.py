@@ -33,8 +33,10 @@ log = structlog.get_logger(__name__)
 SWEEP_EVERY_S: Final = 0.5
 LONGEST_PAUSE_S: Final = 0.05
 """Longest gathering between two seals under load."""
+PAGES_AT_A_TIME: Final = 4
+"""Pages encoded for clients that catch up, in one turn of the event loop."""
 PAUSE_SHARE: Final = 0.25
-"""Gathering time as a share of what handing out the last chunk took."""
+"""Gathering time as a share of the CPU time that handing out the last chunk took."""
 
 
 class Hub:
@@ -50,6 +52,8 @@ class Hub:
             LEGIT: Feed(settings, LEGIT, settings.legit_topic, self),
         }
         self.replays = Replays(settings)
+        self.catching_up = asyncio.Semaphore(PAGES_AT_A_TIME)
+        """Held while a page is encoded for one client: live clients must not wait for many such."""
         self.clients = Counter[str]()
         """Open streams, by stream."""
         self.ended = Counter[Cause]()
@@ -193,17 +197,16 @@ class Hub:
     # --- the clock
 
     async def _seal_as_it_comes(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             await self._wake.wait()
             self._wake.clear()
-            began = loop.time()
+            began = time.thread_time()
             self._seal()
             # The clients' tasks were woken: they run before the loop comes back here, so this
             # measures what the chunk cost. Under load some more is gathered for the next.
             await asyncio.sleep(0)
             await asyncio.sleep(0)
-            took = loop.time() - began
+            took = time.thread_time() - began
             await asyncio.sleep(min(took * PAUSE_SHARE, LONGEST_PAUSE_S))
 
     def _seal(self) -> None:

@@ -17,6 +17,7 @@ class Ring:
         self._max_bytes = max_bytes
         self._bytes = 0
         self._floors: dict[tuple[int, int], int] = {}
+        self._latest: dict[tuple[int, int], int] = {}
         self.first = 0
         """Number of the oldest event held; numbers go up by one and are never used again."""
         self.end = 0
@@ -34,6 +35,7 @@ class Ring:
                 self._let_go()
             self._slots[self.end % capacity] = event
             self.end += 1
+            self._latest[event.topic, event.partition] = event.offset
             self._bytes += len(event.value) + EVENT_OVERHEAD_BYTES
             while self._bytes > self._max_bytes:
                 self._let_go()
@@ -42,6 +44,7 @@ class Ring:
         """Let everything go."""
         while self.first < self.end:
             self._let_go()
+        self._latest.clear()
 
     def reaches(self, cursor: Cursor) -> bool:
         """Tell whether every record from the cursor on has come through here and is still held."""
@@ -50,6 +53,29 @@ class Ring:
             for (topic, partition), floor in self._floors.items()
             if topic in cursor.topics
         )
+
+    def since(self, cursor: Cursor) -> int:
+        """Give the number of the first event that a cursor has not passed; `end` if there is none.
+
+        The cursor must be one that the ring reaches. It is looked for from the end: most clients
+        were away for a moment only.
+        """
+        behind = {
+            key
+            for key, latest in self._latest.items()
+            if key[0] in cursor.topics and latest >= cursor.next(*key)
+        }
+        found = number = self.end
+        while behind and number > self.first:
+            number -= 1
+            event = self._slots[number % len(self._slots)]
+            if event is None or (key := (event.topic, event.partition)) not in behind:
+                continue
+            if event.offset < cursor.next(*key):
+                behind.remove(key)
+            else:
+                found = number
+        return found
 
     def page(self, number: int, size: int) -> list[Event]:
         """Give up to `size` events from a number on; the number must not be before `first`."""

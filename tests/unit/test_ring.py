@@ -76,3 +76,4 @@ def test_what_it_reaches_it_holds(
         cursor = Cursor(Position({t: (at[t, 0], at[t, 1]) for t in (FRAUD, LEGIT)}))
         if ring.reaches(cursor):
             assert set(events[back:]) <= set(held)
+            assert ring.page(ring.since(cursor), capacity) == events[back:]
