@@ -28,6 +28,8 @@ from wire.messages import Transaction
 
 SEPARATOR: Final = "\n"
 """Joins the parts of a key; no identifier has control characters, so keys can't collide."""
+EXPIRE_EVERY_MS: Final = 1_000
+"""Keys that have expired go together, after this time at the latest: one by one costs more."""
 
 
 class WindowLimits(NamedTuple):
@@ -96,25 +98,27 @@ class Recent:
         log.
         """
         last = self._last
-        if self._oldest_ms <= time_ms - self.window_ms:
+        if self._oldest_ms <= time_ms - self.window_ms - EXPIRE_EVERY_MS:
             self._expire(time_ms - self.window_ms)
-        if key in last:
+        seen_ms = last.get(key)
+        if seen_ms is not None:
             last[key] = time_ms
             last.move_to_end(key)
-            return True
+            return time_ms - seen_ms < self.window_ms
         last[key] = time_ms
         if len(last) > self._entries:
-            last.popitem(last=False)
-            self.evicted += 1
+            _, oldest_ms = last.popitem(last=False)
+            self.evicted += time_ms - oldest_ms < self.window_ms
         return False
 
     def _expire(self, upto_ms: int) -> None:
         last = self._last
         while last:
-            self._oldest_ms = next(iter(last.values()))
+            key, self._oldest_ms = last.popitem(last=False)
             if self._oldest_ms > upto_ms:
+                last[key] = self._oldest_ms
+                last.move_to_end(key, last=False)
                 return
-            last.popitem(last=False)
         self._oldest_ms = upto_ms + 1
 
 

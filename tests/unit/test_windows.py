@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detector.tally import UNITS_PER_ONE, TallySpec
-from detector.windows import CounterpartiesSpec, Recent, WindowLimits, Windows
+from detector.windows import EXPIRE_EVERY_MS, CounterpartiesSpec, Recent, WindowLimits, Windows
 from wire.messages import Transaction
 
-WINDOW_MS = 50
+WINDOW_MS = 50_000
 UNBOUNDED = 1_000
-timestamps = st.integers(min_value=1_000, max_value=1_200)
+timestamps = st.integers(min_value=1_000, max_value=1_200).map(lambda s: s * 1_000)
 bounds = st.sampled_from([1, 2, 5, UNBOUNDED])
 amounts = st.decimals(min_value="0.0001", max_value=1000, places=4)
 transactions = st.builds(
@@ -111,7 +111,7 @@ def test_all_that_a_tally_holds_expires(log):
     tally = TallySpec(WINDOW_MS, sums=True).open(UNBOUNDED)
     for transaction, time in timed(log):
         tally.add(transaction, time)
-    tally.add(Transaction("id", "last", "x", Decimal(1)), 10_000)
+    tally.add(Transaction("id", "last", "x", Decimal(1)), 10_000_000)
     assert (len(tally), len(tally._accounts)) == (1, 1)
 
 
@@ -128,6 +128,16 @@ def test_a_counterparty_is_new_until_paid(log):
             for j in range(i)
         )
         assert counterparties.is_new == (not paid)
+
+
+def test_expired_keys_go():
+    """What has expired is let go of, within a second or for lack of room: that evicts nothing."""
+    recent = Recent(WINDOW_MS, 3)
+    held = []
+    for time in (100_000, 100_000, 149_000, 150_000, 150_000 + EXPIRE_EVERY_MS, 200_000):
+        recent.saw(f"key {len(held)}", time)
+        held.append(len(recent))
+    assert (held, recent.evicted) == ([1, 2, 3, 3, 3, 2], 0)
 
 
 def test_evictions_are_counted_when_a_bound_is_met():
