@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, model_validator
 
 from detector.rules.rule import Amount, Check, Rule
 from detector.windows import Windows
-from wire.messages import Transaction, instant
+from wire.messages import Transaction
 
 _CLOCK: Final = re.compile(r"([01]\d|2[0-3]):([0-5]\d)")
 _OFFSET: Final = re.compile(r"([+-])([01]\d|2[0-3]):([0-5]\d)")
@@ -70,8 +70,11 @@ class OddHours(Rule):
         def odd(transaction: Transaction, received_ms: int) -> str | None:
             if limit is not None and transaction.amount <= limit:
                 return None
-            moment: datetime = transaction.occurred_at or instant(received_ms)
-            clock = moment.astimezone(zone).time()
+            occurred_at = transaction.occurred_at
+            if occurred_at is None:
+                clock = datetime.fromtimestamp(received_ms // 1000, zone).time()
+            else:
+                clock = occurred_at.astimezone(zone).time()
             # Over midnight, the hours are those that are not between `before` and `after`.
             hit = not before <= clock < after if over_midnight else after <= clock < before
             return f"at {clock:%H:%M}, {hours}" if hit else None
