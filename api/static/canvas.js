@@ -61,6 +61,6 @@ export function timeAxis({ pen, width, height, colour }, lastSecond, seconds, x)
   const every = TICKS_S.find((each) => (plot * each) / seconds >= LABEL_WIDTH) ?? 60;
   for (let second = lastSecond - (lastSecond % every); second > lastSecond - seconds; second -= every) {
     const at = x(lastSecond - second);
-    if (at > MARGIN.left + 20 && at < width - 26) pen.fillText(toTheSecond(second * 1000), at, height - 7);
+    if (at > MARGIN.left + 20 && at < width - 36) pen.fillText(toTheSecond(second * 1000), at, height - 7);
   }
 }

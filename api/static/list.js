@@ -29,6 +29,8 @@ export class VerdictList {
     this.on = on;
     /** @type {Map<number, HTMLElement>} rows in the DOM by their entry's number */
     this.rows = new Map();
+    /** @type {WeakMap<Element, Entry>} what a row shows; the ring may have moved on since */
+    this.entries = new WeakMap();
     /** @type {number | undefined} the selected entry's number */
     this.selected = undefined;
     this.body = element("div", { class: "list-body", role: "rowgroup" });
@@ -43,6 +45,11 @@ export class VerdictList {
 
   get holding() {
     return this.shown !== this.ring;
+  }
+
+  /** The newest shown entry's number; 0 for an empty list. */
+  get newest() {
+    return this.shown.newest(0)?.number ?? 0;
   }
 
   /** Stop taking new entries in; what is shown stays. */
@@ -99,12 +106,13 @@ export class VerdictList {
   }
 
   /** @param {Entry} entry */
-  #add({ number, verdict }) {
+  #add(entry) {
+    const { verdict } = entry;
     const cell = (/** @type {string | undefined} */ kind, /** @type {(Node | string)[]} */ ...children) =>
       element("span", { role: "gridcell", class: kind }, ...children);
     const fill = element("span", { class: "fill" });
     fill.style.transform = `scaleX(${Number(verdict.score) / 100})`;
-    const row = element("div", { class: "list-row", role: "row", id: `row-${number}` },
+    const row = element("div", { class: "list-row", role: "row", id: `row-${entry.number}` },
       cell(undefined, timeOf(verdict.decided_at)),
       cell(undefined, decisionBadge(verdict.decision)),
       cell("money", ...amountOf(verdict)),
@@ -113,7 +121,8 @@ export class VerdictList {
         element("span", { class: "track", "aria-hidden": "true" }, fill), element("span", { class: "number" }, String(verdict.score))),
       cell("why", ...whyOf(verdict)));
     this.body.append(row);
-    this.rows.set(number, row);
+    this.rows.set(entry.number, row);
+    this.entries.set(row, entry);
     return row;
   }
 
@@ -122,18 +131,14 @@ export class VerdictList {
   }
 
   #scrolled() {
-    if (this.root.scrollTop > 0 && !this.holding) {
-      this.hold();
-      this.on.onLeave();
-    }
+    if (this.root.scrollTop > 0) this.#leave();
     this.paint();
   }
 
   /** @param {Event} event */
   #click(event) {
     const row = /** @type {HTMLElement} */ (event.target).closest(".list-row");
-    const age = row ? Number(row.getAttribute("aria-rowindex")) - 2 : -1;
-    const entry = this.shown.newest(age);
+    const entry = row && this.entries.get(row);
     if (!entry) return;
     this.selected = entry.number;
     this.paint();
@@ -158,10 +163,7 @@ export class VerdictList {
   /** @param {number} step rows down */
   #select(step) {
     if (!this.shown.length) return;
-    if (!this.holding) {
-      this.hold();
-      this.on.onLeave();
-    }
+    this.#leave();
     const from = this.#selectedAge();
     const to = from < 0 && Number.isFinite(step) ? 0 : from + step;
     const age = Math.min(this.shown.length - 1, Math.max(0, to));
@@ -173,6 +175,11 @@ export class VerdictList {
     if (top < scrollTop) this.root.scrollTop = top;
     else if (top + height + head > scrollTop + clientHeight) this.root.scrollTop = top + height + head - clientHeight;
     this.paint();
+  }
+
+  #leave() {
+    this.hold();
+    this.on.onLeave();
   }
 
   /** The selected entry's place from the top, −1 where it is not in the list. */

@@ -48,8 +48,8 @@ let latency = new Latency(LATENCY_S);
 let received = 0;
 let following = true;
 let paused = false;
-/** How many had arrived when the list began to hold still. */
-let heldAt = 0;
+/** Whether the mouse is over the list: it holds still, so that the row clicked is the row meant. */
+let pointing = false;
 let connection = connect();
 
 const listPainter = new Painter(paintList, 4);
@@ -89,7 +89,6 @@ function restart() {
   clearCharts();
   latency = new Latency(LATENCY_S);
   received = 0;
-  heldAt = 0;
   following = true;
   setPaused(false);
   closeDetails();
@@ -105,20 +104,21 @@ function paintList() {
   listPainter.perSecond = rate > CALM_RATE ? 4 : 20;
   byId("received").dataset.count = String(received);
   setText(byId("received"), count(received) + (connection.unreadable ? ` (${count(connection.unreadable)} unreadable)` : ""));
-  const newer = received - heldAt;
+  const newer = received - list.newest;
   byId("newer").hidden = paused || following || !newer;
   setText(byId("newer"), `↑ ${count(newer)} newer`);
   byId("list-empty").hidden = list.shown.length > 0;
   setText(byId("list-empty"), filters.any ? "Nothing has matched the filter yet." : "Nothing yet. Verdicts appear here as they are decided.");
   setText(byId("list-note"), noteOn(rate));
-  if (following && !paused) list.paint();
+  if (!list.holding) list.paint();
 }
 
 /** Say what the list leaves out. @param {number} rate */
 function noteOn(rate) {
-  const newer = count(received - heldAt);
+  const newer = count(received - list.newest);
   if (paused) return `Paused. ${newer} arrived meanwhile.`;
   if (!following) return `Held while you read: the ${count(list.shown.length)} up to then.`;
+  if (pointing && list.holding) return `Held while you point at it: ${newer} newer.`;
   const painted = list.rows.size * listPainter.perSecond;
   const every = Math.floor(rate / Math.max(1, painted));
   const passing = every > 1 ? `Showing 1 of ${count(every)} as they pass. ` : "";
@@ -139,7 +139,6 @@ function paintCharts() {
 function setPaused(wanted) {
   if (wanted === paused) return;
   paused = wanted;
-  if (paused && following) heldAt = received;
   if (paused) list.hold();
   else if (following) list.release();
   byId("pause").setAttribute("aria-pressed", String(paused));
@@ -157,7 +156,6 @@ function setFollowing(wanted) {
     setPaused(false);
     list.release();
   } else {
-    if (!paused) heldAt = received;
     list.hold();
   }
   listPainter.request();
@@ -165,8 +163,19 @@ function setFollowing(wanted) {
 
 /** The reader left the top of the list: hold it still. */
 function left() {
+  if (!following || paused) return;
   setFollowing(false);
   announce("The list holds still");
+}
+
+/** @param {boolean} wanted */
+function setPointing(wanted) {
+  pointing = wanted;
+  if (following && !paused) {
+    if (pointing) list.hold();
+    else list.release();
+  }
+  listPainter.request();
 }
 
 /** @param {Entry} entry */
@@ -205,10 +214,20 @@ function offer(seen, value, target) {
 function showAddress() {
   const address = `${location.origin}/stream/${name}${filters.query}`;
   byId("shell").replaceChildren(shellLine("In a shell", `curl -N ${quoted(address)}`));
+  const raw = new URL(address);
+  raw.searchParams.set("raw", "true"); // the same address gives a browser this page
+  byId("raw-link").setAttribute("href", raw.href);
 }
 
+// A phone shows the filters when asked, or when there are some; elsewhere they are always there.
+const wide = matchMedia("(min-width: 761px)");
+const showFilters = () => byId("filter-box").toggleAttribute("open", wide.matches || filters.any);
+wide.addEventListener("change", showFilters);
+showFilters();
 byId("pause").addEventListener("click", () => setPaused(!paused));
 byId("follow").addEventListener("click", () => setFollowing(!following));
+byId("list").addEventListener("pointerenter", (event) => event.pointerType === "mouse" && setPointing(true));
+byId("list").addEventListener("pointerleave", () => pointing && setPointing(false));
 byId("newer").addEventListener("click", () => setFollowing(true));
 for (const item of document.querySelectorAll(".legend [data-for]")) {
   /** @type {HTMLElement} */ (item).hidden = name !== "all";

@@ -7,7 +7,7 @@ import pytest
 from playwright.async_api import Page, expect
 
 from tests.browser.stage import Verdicts, Watched, verdict
-from wire.messages import Reason
+from wire.messages import Reason, encode
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -75,6 +75,21 @@ async def test_filter_is_the_servers(site: Watched, verdicts: Verdicts) -> None:
     await expect(page.locator(ROWS)).to_have_count(2)
     assert sorted(await amounts(page)) == ["60.00", "63.00"]
     await expect(page.locator("#shell code")).to_contain_text("account=acct-carol")
+
+
+async def test_raw_stream_is_one_click_away(site: Watched, verdicts: Verdicts) -> None:
+    """The link opens the stream itself in the browser, with the page's filter, as it comes."""
+    page = await site.open("/stream/all?account=acct-raw")
+    async with page.context.expect_page() as opened:
+        await page.click("#raw-link")
+    raw = await opened.value
+    published = verdict(source="acct-raw")
+    await raw.wait_for_function("document.body.innerText.includes('id:')")
+    await verdicts.publish([verdict(), published])
+    await raw.wait_for_function("document.body.innerText.includes('data:')")
+    text = await raw.locator("body").inner_text()
+    data = [line.removeprefix("data: ") for line in text.splitlines() if line.startswith("data:")]
+    assert data == [encode(published).decode()]
 
 
 async def test_filter_comes_with_the_address(site: Watched, verdicts: Verdicts) -> None:
@@ -155,6 +170,21 @@ async def test_reading_holds_the_list(site: Watched, verdicts: Verdicts) -> None
     await page.click("#newer")
     await expect(page.locator("#follow")).to_have_attribute("aria-pressed", "true")
     await expect(page.locator(f"{ROWS}[aria-rowindex='2']")).to_contain_text("103.00")
+
+
+async def test_list_holds_still_under_the_mouse(site: Watched, verdicts: Verdicts) -> None:
+    """A row under the mouse stays there, so that the one clicked is the one meant."""
+    page = await site.open("/stream/all?account=acct-mouse")
+    await verdicts.publish([verdict(f"{n}.00", source="acct-mouse") for n in range(1, 4)])
+    await expect(page.locator(ROWS)).to_have_count(3)
+    await page.hover(f"{ROWS}[aria-rowindex='4']")
+    await verdicts.publish([verdict(f"{n}.00", source="acct-mouse") for n in range(4, 6)])
+    await expect(page.locator("#list-note")).to_have_text("Held while you point at it: 2 newer.")
+    await page.mouse.down()
+    await page.mouse.up()
+    await expect(page.locator("#details-title")).to_contain_text("1.00")
+    await page.mouse.move(0, 0)
+    assert await amounts(page) == ["5.00", "4.00", "3.00", "2.00", "1.00"]
 
 
 async def test_details_by_keyboard(site: Watched, verdicts: Verdicts) -> None:
