@@ -8,6 +8,8 @@ import { now } from "./seconds.js";
 const CALM_AFTER_MS = 8000;
 /** A gap is told first; once a verdict came, or nothing did for this long, there was none. */
 const VERDICT_ON_GAP_MS = 2000;
+/** A gateway that has just started is not ready yet: no reason to alarm anyone. */
+const GRACE_MS = 5000;
 
 const NAMES = { connecting: "Connecting", live: "Live", lost: "Reconnecting", refused: "Refused", closed: "Closed" };
 
@@ -26,6 +28,7 @@ export class StatusBar {
     this.settling = false;
     /** Whether the banner tells of something past, and so outlives its cause. */
     this.lasting = false;
+    this.liveAt = 0;
     this.timer = 0;
     setInterval(() => this.#tick(), 1000);
     byId("banner-close").addEventListener("click", () => this.#hide());
@@ -37,7 +40,8 @@ export class StatusBar {
     clearTimeout(this.timer);
     this.settling = state.name === "live" && state.lostFor !== undefined;
     if (this.settling) this.timer = setTimeout(() => this.settled(), VERDICT_ON_GAP_MS);
-    if (state.name !== "live") this.lasting = false;
+    if (state.name === "live") this.liveAt = now();
+    else this.lasting = false;
     this.#show();
   }
 
@@ -72,7 +76,7 @@ export class StatusBar {
 
   /** Whether the stream is open, but nothing can come through it. */
   #away() {
-    return this.health !== undefined && !this.health.ready;
+    return this.health !== undefined && !this.health.ready && now() - this.liveAt > GRACE_MS;
   }
 
   #show() {
@@ -102,10 +106,11 @@ export class StatusBar {
     const { name, lostAt, problem } = this.connection;
     if (!lostAt || (name !== "lost" && name !== "connecting")) return;
     const why = problem ? ` ${problem.detail ?? problem.title}.` : "";
-    const ago = duration(Math.floor(Math.max(0, now() - lostAt) / 1000) * 1000);
+    const seconds = Math.floor((now() - lostAt) / 1000);
+    const since = seconds > 0 ? ` for ${duration(seconds * 1000)}` : "";
     this.#say("warn", name === "lost"
-      ? `Connection lost at ${toTheSecond(lostAt)}.${why} Reconnecting for ${ago}; what is missed meanwhile follows.`
-      : `The gateway does not answer.${why} Trying for ${ago}.`);
+      ? `Connection lost at ${toTheSecond(lostAt)}.${why} Reconnecting${since}; what is missed meanwhile follows.`
+      : `The gateway does not answer.${why} Trying again${since}.`);
   }
 
   /**
