@@ -258,3 +258,30 @@ async def test_thousands_a_second(site: Watched, verdicts: Verdicts) -> None:
         "aria-rowindex", str(KEPT + 1)
     )
     assert await page.locator(ROWS).count() < 60
+
+
+async def test_chromiums_own_event_source_reads_the_stream(
+    site: Watched, verdicts: Verdicts
+) -> None:
+    """A plain EventSource gets each verdict once, byte for byte, in its topic's order."""
+    page = await site.open("/")
+    published = [
+        verdict(f"{n}.0{n % 10}", source="acct-oracle", target="Zoë → 李\u2028")
+        for n in range(600, 1100)
+    ]
+    await verdicts.publish(published)
+    events = await page.evaluate(
+        """expected => new Promise((resolve) => {
+            const events = [];
+            const source = new EventSource("/stream/all?account=acct-oracle&since=earliest");
+            source.onmessage = ({ data, lastEventId }) => {
+                events.push([lastEventId, data]);
+                if (events.length === expected) { source.close(); resolve(events); }
+            };
+        })""",
+        len(published),
+    )
+    assert len({position for position, _ in events}) == len(published)
+    for decision in ("fraud", "legit"):
+        of_topic = [data for _, data in events if f'"decision":"{decision}"' in data]
+        assert of_topic == [encode(v).decode() for v in published if v.decision == decision]
