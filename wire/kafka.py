@@ -15,6 +15,8 @@ from wire.errors import BrokerUnreachableError
 from wire.settings import KafkaSettings
 
 log = structlog.get_logger(__name__)
+ATTEMPT_S: Final = 10.0
+"""A connection that takes longer is tried anew: a name may lead elsewhere by then."""
 FIRST_PAUSE_S: Final = 0.1
 LONGEST_PAUSE_S: Final = 2.0
 STOP_TIMEOUT_S: Final = 3.0
@@ -74,12 +76,13 @@ async def start(make: Callable[[], C], *, patience: float | None = None) -> C:
     while True:
         client = make()
         try:
-            await client.start()
+            async with asyncio.timeout(ATTEMPT_S):
+                await client.start()
         except (KafkaConnectionError, KafkaError, OSError) as error:
             await close(client)
             if deadline is not None and asyncio.get_running_loop().time() + pause > deadline:
                 raise BrokerUnreachableError(f"no Kafka broker answers: {error}") from error
-            log.warning("waiting for kafka", error=str(error), retry_in_s=pause)
+            log.warning("waiting for kafka", error=str(error) or repr(error), retry_in_s=pause)
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE_S)
         except BaseException:
