@@ -48,7 +48,7 @@ def routes(gateway: Gateway) -> APIRouter:
 
     @router.get(WORKER_PATH, include_in_schema=False)
     async def this_worker() -> Response:
-        return Response(_packed(_of_worker(gateway)), media_type="application/json")
+        return Response(_packed(of_worker(gateway)), media_type="application/json")
 
     return router
 
@@ -57,7 +57,7 @@ async def _of_all(gateway: Gateway) -> list[Metric]:
     settings = gateway.settings
     addresses = settings.api_workers_at.split(",") if settings.api_workers_at else []
     others = [a for number, a in enumerate(addresses, 1) if number != settings.api_worker]
-    answers = [list(_of_worker(gateway))]
+    answers = [list(of_worker(gateway))]
     if others:
         # Plain HTTP: a context for TLS would only take its fifth of a second to make.
         async with httpx.AsyncClient(timeout=PATIENCE_S, trust_env=False, verify=False) as client:  # noqa: S501
@@ -112,7 +112,8 @@ def _answering(workers: int) -> Metric:
     return gauge("fraudstream_api_workers", text, workers)
 
 
-def _of_worker(gateway: Gateway) -> Iterable[Metric]:
+def of_worker(gateway: Gateway) -> Iterable[Metric]:
+    """Give the families of this process, each sample labelled with its number."""
     worker = str(gateway.settings.api_worker)
     for family in (*_of_ingest(gateway), *_of_streams(gateway), *metrics.process()):
         family.samples = [
