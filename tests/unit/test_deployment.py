@@ -1,0 +1,118 @@
+"""The files that run the parts elsewhere: valid, and true to settings and metrics in the code."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from api.gateway import Gateway
+from api.metrics import of_worker
+from api.settings import ApiSettings
+from detector import rulesfile
+from detector.exporter import Exporter
+from detector.metrics import Metrics
+from detector.settings import DetectorSettings
+from loadgen.settings import LoadgenSettings
+from wire.settings import TopicSettings
+
+ROOT = Path(__file__).parents[2]
+KUBERNETES = "1.34"
+CUSTOM = {"Kafka", "KafkaNodePool", "KafkaUser", "ScaledObject", "TriggerAuthentication"}
+"""Kinds of Strimzi and KEDA; the validator has Kubernetes' own."""
+PARTS = {
+    "api": ApiSettings,
+    "detector": DetectorSettings,
+    "loadgen": LoadgenSettings,
+    "topics": TopicSettings,
+}
+SETTINGS = {name.upper() for kind in PARTS.values() for name in kind.model_fields}
+METRIC = re.compile(r"\bfraudstream_\w+")
+
+
+def documents() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Give each manifest in deploy/, with its file's name; no patches, no kustomizations."""
+    for path in sorted((ROOT / "deploy").rglob("*.yaml")):
+        for document in yaml.safe_load_all(path.read_text()):
+            if isinstance(document, dict) and document["kind"] != "Kustomization":
+                yield path.name, document
+
+
+def exported() -> set[str]:
+    """Give the name of every sample that gateway and detector export."""
+    families = [*of_worker(Gateway(ApiSettings())), *Exporter(Metrics()).collect()]
+    suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "gauge": ("",)}
+    return {family.name + end for family in families for end in suffixes[family.type]} | {
+        "fraudstream_api_workers"
+    }
+
+
+def test_manifests_fit_kubernetes_schemas() -> None:
+    """Every manifest of Kubernetes' own kinds is valid, with no field too many."""
+    kinds = set()
+    for _, document in documents():
+        kinds.add(document["kind"])
+        if document["kind"] not in CUSTOM:
+            kubernetes_validate.validate(document, KUBERNETES, strict=True)
+    expected = {"Deployment", "Service", "HorizontalPodAutoscaler", "PodDisruptionBudget", "Job"}
+    assert kinds == CUSTOM | expected | {"Namespace", "Secret"}
+
+
+def test_no_pod_may_more_than_it_needs() -> None:
+    """Not root, nothing writable, no capability, no token; memory has a limit."""
+    for name, document in documents():
+        if document["kind"] not in {"Deployment", "Job"}:
+            continue
+        pod = document["spec"]["template"]["spec"]
+        assert pod["automountServiceAccountToken"] is False, name
+        assert pod["securityContext"]["runAsNonRoot"] is True, name
+        for container in pod["containers"]:
+            rights = container["securityContext"]
+            assert rights["readOnlyRootFilesystem"] is True, name
+            assert rights["allowPrivilegeEscalation"] is False, name
+            assert rights["capabilities"] == {"drop": ["ALL"]}, name
+            assert "memory" in container["resources"]["limits"], name
+
+
+def test_every_variable_in_a_manifest_is_a_setting() -> None:
+    """A variable that no part reads would be a setting without effect."""
+    named = set()
+    for path in (ROOT / "deploy").rglob("kustomization.yaml"):
+        for generator in yaml.safe_load(path.read_text()).get("configMapGenerator", ()):
+            named |= {literal.split("=")[0] for literal in generator.get("literals", ())}
+    for _, document in documents():
+        if document["kind"] == "Deployment":
+            (container,) = document["spec"]["template"]["spec"]["containers"]
+            named |= {variable["name"] for variable in container["env"]}
+    assert named <= SETTINGS
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_every_variable_in_the_compose_file_is_a_setting_of_its_part(part: str) -> None:
+    """The same for the containers of one machine."""
+    services = yaml.safe_load((ROOT / "compose/docker-compose.yml").read_text())["services"]
+    known = {name.upper() for name in PARTS[part].model_fields} | {"HEALTH_PORT"}
+    assert set(services[part]["environment"]) <= known
+
+
+def test_dashboard_and_alerts_ask_for_metrics_that_there_are() -> None:
+    """Each name in a query is exported under just that name."""
+    dashboard = json.loads((ROOT / "compose/grafana/dashboards/fraudstream.json").read_text())
+    queries = [
+        target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", ())
+    ]
+    alerts = yaml.safe_load((ROOT / "compose/prometheus/alerts.yml").read_text())
+    queries += [rule["expr"] for group in alerts["groups"] for rule in group["rules"]]
+    asked = set(METRIC.findall(" ".join(queries)))
+    assert len(queries) > 40
+    assert asked - exported() == set()
+
+
+def test_the_example_rules_load() -> None:
+    """The example's rules file is one that a detector takes."""
+    rules = rulesfile.load(ROOT / "deploy/overlays/example/rules.toml")
+    assert [rule.id for rule in rules.rules] == ["amount-limit", "velocity"]
