@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Final, Self
 
-from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from detector.backtest.settings import BacktestSettings
 from detector.deadline import deadline
@@ -23,10 +23,10 @@ async def ends(
     settings: BacktestSettings, partitions: Iterable[TopicPartition]
 ) -> dict[TopicPartition, int]:
     """Give the offset at which each partition ends now, as a reader of committed records sees."""
-    consumer = kafka.consumer(settings)
+    limit_s = settings.backtest_deadline_seconds
+    consumer = await kafka.start(lambda: kafka.consumer(settings), patience=limit_s)
     try:
-        async with deadline(settings.backtest_deadline_seconds, "the log's end"):
-            await consumer.start()
+        async with deadline(limit_s, "the log's end"):
             offsets: dict[TopicPartition, int] = await consumer.end_offsets(list(partitions))
     finally:
         await kafka.close(consumer)
@@ -44,11 +44,13 @@ class Cursor:
         self.end = 0
         """The offset at which reading ends."""
         self._limit_s = settings.backtest_deadline_seconds
-        self._consumer = kafka.consumer(settings)
+        self._settings = settings
+        self._consumer: AIOKafkaConsumer = None
 
     async def __aenter__(self) -> Self:
-        async with deadline(self._limit_s, "start of a reader"):
-            await self._consumer.start()
+        self._consumer = await kafka.start(
+            lambda: kafka.consumer(self._settings), patience=self._limit_s
+        )
         self._consumer.assign([self.partition])
         return self
 

@@ -32,6 +32,7 @@ async def run(
 
     Raises:
         BacktestError: Kafka refuses, or does not go on.
+        BrokerUnreachableError: there is no broker.
         StuckError: Kafka does not answer.
     """
     try:

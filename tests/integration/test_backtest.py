@@ -1,6 +1,7 @@
 """The backtest over real topics: the recorded verdicts are found, and what differs is seen."""
 
 import asyncio
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from decimal import Decimal
 from random import Random
@@ -74,11 +75,21 @@ def rules(tmp_path):
 @pytest.fixture
 async def judged(kafka_settings, rules):
     """Topics with transactions, and with the verdicts on them in transactions, some aborted."""
-    plain = kafka.producer(kafka_settings)
-    writer = kafka.producer(
-        kafka_settings, transactional_id=kafka_settings.legit_topic, retry_backoff_ms=5
-    )
-    await asyncio.gather(plain.start(), writer.start())
+    async with AsyncExitStack() as stack:
+        plain = await kafka.start(lambda: kafka.producer(kafka_settings))
+        stack.push_async_callback(plain.stop)
+        writer = await kafka.start(
+            lambda: kafka.producer(
+                kafka_settings, transactional_id=kafka_settings.legit_topic, retry_backoff_ms=5
+            )
+        )
+        stack.push_async_callback(writer.stop)
+        await write(kafka_settings, rules, plain, writer)
+    return kafka_settings
+
+
+async def write(kafka_settings, rules, plain, writer):
+    """Write the traffic, and the verdicts on it twice: rolled back, then for good."""
     topics = {"legit": kafka_settings.legit_topic, "fraud": kafka_settings.fraud_topic}
     for partition in range(2):  # the other two stay empty
         records = traffic(partition)
@@ -98,9 +109,6 @@ async def judged(kafka_settings, rules):
                     for key, value, _ in getattr(outcome, decision):
                         await writer.send(topic, value, key, partition)
                 await (writer.abort_transaction() if aborted else writer.commit_transaction())
-    await plain.flush()
-    yield kafka_settings
-    await asyncio.gather(plain.stop(), writer.stop())
 
 
 async def backtest(judged, **given):
