@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from pydantic import BeforeValidator, Field, FilePath
 
@@ -35,6 +35,10 @@ Instant = Annotated[int | None, BeforeValidator(_instant)]
 
 class BacktestSettings(KafkaSettings):
     """One backtest; nothing is written to Kafka."""
+
+    log_format: Literal["auto", "json", "text"] = Field(
+        "text", description="json, text, or auto: text on a terminal, json elsewhere"
+    )
 
     backtest_rules: Annotated[FilePath | None, Option("--rules")] = Field(
         None, description="TOML file of rules to try; without it, the shipped rule"
