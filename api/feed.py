@@ -20,10 +20,12 @@ from wire import kafka, topics
 log = structlog.get_logger(__name__)
 
 POLL_MS: Final = 500
-"""Longest wait for records; then the feed's health is looked at."""
+"""Longest wait for records."""
 MAX_POLL_RECORDS: Final = 2_000
 FOLLOWING_WITHIN_S: Final = 5.0
 """A feed whose last answer from a broker is older than this does not follow."""
+LOOK_EVERY_S: Final = 1.0
+"""How often the consumer is looked after."""
 STUCK_AFTER_S: Final = 12.0
 """After this long without an answer the consumer is made anew (aiokafka #1154, #847)."""
 FIRST_PAUSE_S: Final = 0.2
@@ -59,6 +61,7 @@ class Feed:
         self._ends: list[int] = []
         self._consumer: AIOKafkaConsumer | None = None
         self._assigned_at = 0.0
+        self._looked_at = 0.0
 
     @property
     def following(self) -> bool:
@@ -187,10 +190,13 @@ class Feed:
         for event in events:
             self._stamps[event.partition] = event.timestamp_ms
         self._reader.read(self.topic, events)
-        if not events:
-            self._look_after(consumer)
+        self._look_after(consumer)
 
     def _look_after(self, consumer: AIOKafkaConsumer) -> None:
+        """Have the consumer made anew if it is stuck, or knows too few partitions."""
+        if time.monotonic() - self._looked_at < LOOK_EVERY_S:
+            return
+        self._looked_at = time.monotonic()
         silence = self._silence()
         if silence > STUCK_AFTER_S:
             raise TimeoutError(f"no answer from a broker for {silence:.0f} s")
