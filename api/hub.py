@@ -35,7 +35,7 @@ LONGEST_PAUSE_S: Final = 0.05
 """Longest gathering between two seals under load."""
 PAGES_AT_A_TIME: Final = 4
 """Pages encoded for clients that catch up, in one turn of the event loop."""
-PAUSE_SHARE: Final = 0.25
+PAUSE_SHARE: Final = 0.5
 """Gathering time as a share of the CPU time that handing out the last chunk took."""
 
 

@@ -32,7 +32,8 @@ from wire.messages import Reason, Verdict
 from wire.settings import TopicSettings
 
 PARTITIONS = 4
-TICK_S = 0.01
+TICK_S = 0.02
+"""Between two transactions of the producer; a detector paces its own too."""
 SETTLE_S = 3.0
 OPEN_FILES = 20_000
 
