@@ -152,7 +152,10 @@ def _since(text: str) -> int | Literal["earliest"]:
 
 
 def _documented() -> dict[int | str, dict[str, object]]:
-    example = "id: AQEEAAAAAGo1\ndata: {...}\n\n"
+    data = (
+        '{"transaction_id": "t-1", "source": "anna", "amount": "900.01", "decision": "fraud", ...}'
+    )
+    example = f"retry: 2000\n\nid: AQEEDAcJHxbt\ndata: {data}\n\n"
     return {
         200: {
             "description": "The stream; it does not end by itself.",
