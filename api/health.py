@@ -1,5 +1,6 @@
 """Health: is the loop alive, can the gateway do its work, and what it is following."""
 
+from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
@@ -39,6 +40,8 @@ def routes(gateway: Gateway) -> APIRouter:
             "streams": gateway.hub.status(),
             "started_at": gateway.started_at.isoformat(),
             "version": version("fraudstream"),
+            # For a page's latency: its clock may differ from this one.
+            "now": datetime.now(UTC).isoformat(),
         }
         return JSONResponse(body, headers=NO_STORE)
 
