@@ -1,45 +1,41 @@
 /**
  * The gateway's clock as seen from here, so that a latency across two machines means something.
  *
- * An HTTP Date header has whole seconds, and servers renew it once a second: it says that the
- * gateway's time was within [Date, Date + 2 s) at some moment between request and answer. Every
- * answer narrows the possible offsets; while zero is among them, the clocks count as equal.
+ * Each answer that says the gateway's time gives an offset that is off by at most half the time the
+ * answer took (as in NTP, RFC 5905); the quickest of the latest answers is believed.
  */
 
+import { duration } from "./format.js";
 import { now } from "./seconds.js";
 
-const UNCERTAINTY_MS = 2000;
+const KEPT = 20;
 
-let least = -Infinity;
-let most = Infinity;
+/** @type {{offset: number, error: number}[]} in ms */
+const samples = [];
 
 /**
- * Take an answer's Date header into account.
- * @param {string | null} date
- * @param {number} asked when the request left, in ms
+ * @param {number} gatewayTime what the gateway said, in ms since the Unix epoch
+ * @param {number} asked when it was asked, by the clock here
  */
-export function observe(date, asked) {
-  const shown = date ? Date.parse(date) : NaN;
-  if (Number.isNaN(shown)) return;
-  const low = shown - now();
-  const high = shown + UNCERTAINTY_MS - asked;
-  // A clock that was set anew leaves no offset possible: begin again.
-  if (low > most || high < least) [least, most] = [low, high];
-  else [least, most] = [Math.max(least, low), Math.min(most, high)];
+export function observe(gatewayTime, asked) {
+  const answered = now();
+  if (Number.isNaN(gatewayTime)) return;
+  samples.push({ offset: gatewayTime - (asked + answered) / 2, error: (answered - asked) / 2 + 1 });
+  if (samples.length > KEPT) samples.shift();
 }
 
-/** What to add to this clock to get the gateway's, in ms. */
+const best = () => samples.reduce((a, b) => (b.error <= a.error ? b : a), { offset: 0, error: Infinity });
+
+/** What to add to the clock here to get the gateway's, in ms; 0 where they agree. */
 export function offset() {
-  if (least <= 0 && most >= 0) return 0;
-  return Number.isFinite(least) && Number.isFinite(most) ? (least + most) / 2 : 0;
+  const { offset: apart, error } = best();
+  return Math.abs(apart) > error ? apart : 0;
 }
 
 /** How far the clocks are apart in words, or nothing where they agree. */
 export function skewNote() {
   const apart = offset();
   if (!apart) return "";
-  return `clocks ${(Math.abs(apart) / 1000).toFixed(1)} s apart, corrected to ± ${((most - least) / 2000).toFixed(1)} s`;
+  const side = apart < 0 ? "ahead of" : "behind";
+  return `This clock is ${duration(Math.abs(apart))} ${side} the gateway's; corrected to ± ${duration(best().error)}.`;
 }
-
-/** The gateway's time now, in ms since the Unix epoch. */
-export const gatewayNow = () => now() + offset();

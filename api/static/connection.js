@@ -19,7 +19,7 @@
  * @property {(gap: unknown) => void} gap a gap's data, as told by the gateway
  */
 
-import { gatewayNow } from "./clock.js";
+import { offset } from "./clock.js";
 import { now } from "./seconds.js";
 
 const FIRST_RETRY_MS = 1000;
@@ -35,7 +35,7 @@ export class Connection {
     this.listener = listener;
     this.lastId = "";
     this.unreadable = 0;
-    /** When it was first open, by the gateway's clock; 0 before. */
+    /** When it was first open, by the clock here; 0 before. */
     this.openedAt = 0;
     /** When it was last opened: what was decided before then came late because of that. */
     this.liveSince = Infinity;
@@ -69,14 +69,14 @@ export class Connection {
       url.searchParams.set("last_event_id", this.lastId);
     } else if (this.openedAt && !url.searchParams.has("since")) {
       // Nothing came before it was lost: what was decided since it opened is what may be missing.
-      url.searchParams.set("since", String(Math.floor(this.openedAt)));
+      url.searchParams.set("since", String(Math.floor(this.openedAt + offset())));
     }
     return url.href;
   }
 
   #opened() {
     this.retryMs = FIRST_RETRY_MS;
-    this.liveSince = gatewayNow();
+    this.liveSince = now();
     this.openedAt ||= this.liveSince;
     const { lostAt } = this.state;
     this.#become({ name: "live", ...(lostAt && { lostAt, lostFor: now() - lostAt }) });

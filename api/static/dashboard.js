@@ -1,6 +1,6 @@
 /** The dashboard: one stream of all verdicts, made into figures, charts and lists. */
 
-import { offset, skewNote } from "./clock.js";
+import { skewNote } from "./clock.js";
 import { Connection } from "./connection.js";
 import { shellLine } from "./copy.js";
 import { byId, setText } from "./dom.js";
@@ -76,8 +76,9 @@ function paintFigures() {
   const toDecision = latency.toDecision.read([0.5], 30);
   setText(byId("latency"), toPage ? measure(toPage[0]) : "–");
   setText(byId("latency-note"), toPage && toDecision
-    ? `p99 ${measure(toPage[1])} ms; to the decision ${measure(toDecision[0])} ms${offset() ? `; ${skewNote()}` : ""}`
+    ? `p99 ${measure(toPage[1])} ms; to the decision ${measure(toDecision[0])} ms${skewNote() && "; clock corrected"}`
     : "Last 30 seconds");
+  byId("latency-note").title = skewNote();
 
   const all = legits.map((value, at) => value + frauds[at]);
   drawSpark("throughput", all, "legit");

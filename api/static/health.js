@@ -9,12 +9,13 @@
  * @property {Record<string, StreamStatus>} [streams]
  * @property {string} [started_at]
  * @property {string} [version]
+ * @property {string} [now]
  */
 
 import { observe } from "./clock.js";
 import { now } from "./seconds.js";
 
-const EVERY_MS = 2300; // not a multiple of a second: see clock.js
+const EVERY_MS = 2500;
 const TIMEOUT_MS = 5000;
 
 /** @param {(health: Health) => void} onHealth */
@@ -27,9 +28,14 @@ export function watchHealth(onHealth) {
     const asked = now();
     try {
       const answer = await fetch(address, { cache: "no-store", signal: AbortSignal.timeout(TIMEOUT_MS) });
-      observe(answer.headers.get("date"), asked);
-      if (answer.status === 404) address = "/readyz"; // a gateway that has no status to give
-      else onHealth({ ready: answer.ok, ...(await answer.json()), reachable: true });
+      if (answer.status === 404) {
+        address = "/readyz"; // a gateway that has no status to give
+      } else {
+        /** @type {Health} */
+        const health = { ready: answer.ok, ...(await answer.json()), reachable: true };
+        observe(Date.parse(health.now ?? ""), asked);
+        onHealth(health);
+      }
     } catch {
       onHealth({ reachable: false, ready: false });
     }

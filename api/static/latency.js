@@ -13,12 +13,12 @@ export class Latency {
 
   /**
    * @param {import("./verdict.js").Verdict} verdict
-   * @param {number} liveSince what was decided before is history sent again, and tells nothing
+   * @param {number} liveSince by the clock here; what was decided before is history sent again
    */
   add(verdict, liveSince) {
     const received = Date.parse(verdict.received_at);
     const decided = Date.parse(verdict.decided_at);
-    if (!(decided >= liveSince)) return;
+    if (!(decided >= liveSince + offset())) return;
     this.toPage.add(now() + offset() - received);
     this.toDecision.add(decided - received);
   }

@@ -6,7 +6,7 @@
  *
  * @typedef {import("./verdict.js").Verdict} Verdict
  * @typedef {{number: number, id: string, arrived: number, verdict: Verdict}} Entry
- *   the how-manieth to arrive, its position in the stream, when it arrived (ms)
+ *   the how-manieth to arrive, its position in the stream, when it arrived by the gateway's clock (ms)
  */
 
 import { element } from "./dom.js";

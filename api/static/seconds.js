@@ -1,7 +1,7 @@
 /** Sums per second over a sliding window, for rates and charts. Memory is fixed. */
 
-/** The wall clock, but never going back. */
-export const now = () => performance.timeOrigin + performance.now();
+/** The wall clock, in ms: unlike performance.now() it goes on while the machine sleeps. */
+export const now = () => Date.now();
 
 const LEAST_SPAN = 30;
 
@@ -39,6 +39,7 @@ export class Seconds {
   /** Move on to the present, emptying the seconds that have come into the window. */
   advance() {
     const second = Math.floor(now() / 1000);
+    if (second < this.second - 1) this.clear(); // the clock was set back
     const steps = Math.min(second - this.second, this.length);
     for (let step = 0; step < steps; step += 1) {
       const slot = (second - step) % this.length;

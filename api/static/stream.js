@@ -2,6 +2,7 @@
 
 import { AmountChart } from "./amount-chart.js";
 import { announce } from "./announce.js";
+import { offset } from "./clock.js";
 import { Connection } from "./connection.js";
 import { quoted, shellLine } from "./copy.js";
 import { Details } from "./details.js";
@@ -59,7 +60,7 @@ function connect() {
   const made = new Connection(`/stream/${name}${filters.query}`, {
     verdict(verdict, id) {
       received += 1;
-      ring.push({ number: received, id, arrived: now(), verdict });
+      ring.push({ number: received, id, arrived: now() + offset(), verdict });
       rates.add(verdict.decision === "fraud" ? FRAUD : LEGIT);
       amounts.add(verdict.amount);
       latency.add(verdict, made.liveSince);

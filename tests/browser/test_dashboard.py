@@ -28,6 +28,19 @@ async def test_figures_come_from_the_stream(site: Watched, verdicts: Verdicts) -
     await expect(page.locator("#about")).to_contain_text("fraudstream 0.")
 
 
+async def test_latency_minds_a_wrong_clock(site: Watched, verdicts: Verdicts) -> None:
+    """A browser whose clock is an hour ahead still shows the latency, and says what it did."""
+    await site.page.add_init_script("{ const now = Date.now; Date.now = () => now() + 3_600_000; }")
+    page = await site.open("/")
+    note = page.locator("#latency-note")
+    await expect(page.locator("#about")).to_contain_text("started")  # the gateway's time is known
+    await verdicts.publish([verdict()])
+    await expect(note).to_contain_text("clock corrected")
+    await expect(note).to_have_attribute("title", re.compile("ahead of the gateway's; corrected"))
+    shown = await page.locator("#latency").inner_text()
+    assert float(shown.replace(",", "")) < 60_000
+
+
 async def test_latest_frauds_with_reasons(site: Watched, verdicts: Verdicts) -> None:
     """The latest frauds are listed, newest first, and no legit verdict among them."""
     page = await site.open("/")
