@@ -11,7 +11,7 @@ from loadgen.summary import Summary
 
 WIDTH: Final = 860
 HEIGHT: Final = 260
-LEFT, RIGHT, TOP, BOTTOM = 64, 16, 28, 40
+LEFT, RIGHT, TOP, BOTTOM = 64, 32, 28, 40
 COLOURS: Final = ("#0b6bcb", "#c2410c", "#15803d", "#7c3aed")
 CURVE: Final = (0, 50, 75, 90, 95, 99, 99.5, 99.9, 99.95, 99.99, 99.999)
 """Percentiles of the percentile curve."""
@@ -26,7 +26,7 @@ _PAGE: Final = """<!doctype html>
   body {{ font: 15px/1.5 system-ui, sans-serif; color: var(--ink); max-width: 56rem;
          margin: 2rem auto; padding: 0 1rem; }}
   h1 {{ font-size: 1.4rem; }} h2 {{ font-size: 1.05rem; margin: 2rem 0 .3rem; }}
-  pre {{ overflow-x: auto; line-height: 1.6; }}
+  pre {{ white-space: pre-wrap; line-height: 1.6; }}
   svg {{ width: 100%; height: auto; }}
   svg text {{ fill: var(--dim); font: 12px system-ui, sans-serif; }}
   .grid {{ stroke: var(--line); stroke-width: 1; }}
@@ -79,7 +79,7 @@ def page(summary: Summary, course: Course, total: Tally) -> str:
     )
     return _PAGE.format(
         run_id=escape(summary.run_id),
-        verdict="all held" if summary.ok else "not all held",
+        verdict="passed" if summary.ok else "failed",
         text=escape(report.text(summary)),
         plots="\n".join(plots),
     )

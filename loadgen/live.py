@@ -14,6 +14,7 @@ from loadgen import report
 from loadgen.measure import Tally
 from loadgen.settings import LoadgenSettings
 
+BAR_WIDTH: Final = 60
 LINE_EVERY_S: Final = 5.0
 SLACK_S: Final = 0.5
 """A stretch that ends so much before its time ends with it: stretches are about a second long."""
@@ -108,13 +109,15 @@ class Panel:
         table.add_row("errors", _errors(total))
         table.add_row("late", f"{total.late:,}   dropped {total.dropped:,}")
         table.add_row(*_fraud(total, verified=self._settings.loadgen_verify))
-        self._live.update(Group(table, self._bar(elapsed)), refresh=True)
+        self._live.update(Group(table, *self._bar(elapsed)), refresh=True)
 
-    def _bar(self, elapsed: float) -> ProgressBar | Text:
+    def _bar(self, elapsed: float) -> list[ProgressBar | Text]:
         seconds = self._settings.seconds
         if math.isinf(seconds):
-            return Text(f"{elapsed:.0f} s, until stopped", style="dim")
-        return ProgressBar(total=seconds, completed=min(elapsed, seconds), width=60)
+            return [Text(f"{elapsed:.0f} s, until stopped", style="dim")]
+        done = min(elapsed, seconds)
+        bar = ProgressBar(total=seconds, completed=done, width=BAR_WIDTH)
+        return [bar, Text(f"{done:.0f} of {seconds:g} s", style="dim")]
 
 
 def _errors(total: Tally) -> Text:

@@ -20,7 +20,7 @@ def progress(total: Tally, stretch: Tally, *, elapsed: float, length: float, in_
 
 def text(summary: Summary) -> str:
     """Say what ran, one matter a line."""
-    return "\n".join(f"{name:<14} {said}" for name, said in _lines(summary) if said)
+    return "\n".join(f"{name:<14} {said}".rstrip() for name, said in _lines(summary) if said)
 
 
 def _lines(run: Summary) -> list[tuple[str, str]]:
