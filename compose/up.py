@@ -127,7 +127,7 @@ class _Stack:
 
     def _loadgen(self) -> Part:
         tps = str(self._settings.transactions_per_second)
-        arguments = ("--url", self._url, "--tps", tps, "--duration", "0")
+        arguments = ("--url", self._url, "--tps", tps, "--duration", "0", "--grace", "1")
         report = self._screen.line
         return self._part(
             "loadgen", "loadgen", *arguments, on_line=report, stop_seconds=LOADGEN_STOP_S
