@@ -6,6 +6,7 @@ from time import monotonic as now
 from typing import Never
 
 import msgspec
+import structlog
 
 from loadgen.errors import StreamError
 from loadgen.ledger import Ledger
@@ -13,6 +14,8 @@ from loadgen.measure import Tally
 from loadgen.run import until
 from loadgen.settings import LoadgenSettings
 from loadgen.streams import EventStream, Follower, VerdictTopics
+
+log = structlog.get_logger(__name__)
 
 
 class _Seen(msgspec.Struct):
@@ -30,6 +33,7 @@ class Witness:
             tally, window=settings.loadgen_verify_window, expect=settings.loadgen_expect
         )
         self._settings = settings
+        self._tally = tally
         self._prefix = prefix
         self._decoder = msgspec.json.Decoder(_Seen)
         self._follower: Follower = (
@@ -54,20 +58,24 @@ class Witness:
             return_when=asyncio.FIRST_COMPLETED,
         )
         subscribed.cancel()
-        self._check(self._following)
+        if self._following.done():
+            self._following.result()
         if not self._follower.subscribed.is_set():
             raise StreamError("the verdicts can't be subscribed to: no answer in time")
 
     async def settle(self) -> None:
-        """Wait for the verdicts that are owed; what has not come then is lost.
-
-        Raises:
-            StreamError: following had broken off.
-        """
-        await until(lambda: not self.ledger.pending, self._settings.loadgen_settle)
+        """Wait for the verdicts that are owed; what has not come then is lost."""
+        await until(
+            lambda: not self.ledger.pending or self._broken_off, self._settings.loadgen_settle
+        )
         self.ledger.close()
-        if self._following:
-            self._check(self._following)
+        if self._following and self._broken_off:
+            try:
+                self._following.result()
+            except StreamError as error:
+                # The run is still reported, and has failed: a gap is a fault.
+                log.error("the verdicts could not be followed to the end", cause=str(error))  # noqa: TRY400
+                self._tally.gaps += 1
 
     async def close(self) -> None:
         """Unsubscribe."""
@@ -75,15 +83,17 @@ class Witness:
             self._following.cancel()
             await asyncio.wait({self._following})
 
+    @property
+    def _broken_off(self) -> bool:
+        return self._following is not None and self._following.done()
+
     def _hear(self, data: bytes) -> None:
         """Match a verdict if it is on one of ours: others may send as well."""
-        seen = self._decoder.decode(data)
+        try:
+            seen = self._decoder.decode(data)
+        except msgspec.DecodeError as error:
+            raise StreamError(f"an event is no verdict: {error}") from None
         if seen.transaction_id.startswith(self._prefix):
             number = seen.transaction_id[len(self._prefix) :]
             if number.isdecimal():
                 self.ledger.decided(int(number), fraud=seen.decision == "fraud", at=now())
-
-    @staticmethod
-    def _check(following: asyncio.Task[Never]) -> None:
-        if following.done():
-            following.result()

@@ -27,6 +27,7 @@ class Standin:
         misclassify: int = 0,
         refuse: int = 0,
         break_stream_after: int = 0,
+        refuse_to_resume: bool = False,
         answer_after: float = 0.0,
     ) -> None:
         self.url = ""
@@ -36,6 +37,7 @@ class Standin:
         self.lose, self.double, self.misclassify = lose, double, misclassify
         self.refuse = refuse
         self.break_stream_after = break_stream_after
+        self.refuse_to_resume = refuse_to_resume
         self.answer_after = answer_after
         self._posts = 0
         self._events: list[bytes] = []
@@ -44,7 +46,10 @@ class Standin:
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
         """Serve one request."""
         if scope["path"] == "/stream/all":
-            await self._stream(scope, send)
+            if self.refuse_to_resume and dict(scope["headers"]).get(b"last-event-id"):
+                await answer(send, 400, b"{}")
+            else:
+                await self._stream(scope, send)
             return
         body = b""
         while (message := await receive()).get("more_body"):

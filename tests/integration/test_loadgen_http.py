@@ -100,6 +100,18 @@ async def test_a_stream_that_breaks_is_resumed_where_it_was() -> None:
     assert found.ok
 
 
+async def test_a_stream_that_can_t_be_resumed_fails_the_run() -> None:
+    """It ends early, what ran is reported, and what was accepted without a verdict is lost."""
+    gateway = standins.Standin(break_stream_after=50, refuse_to_resume=True)
+    async with standins.serving(gateway):
+        found = await run(gateway.url, loadgen_duration=20)
+    assert found.verification is not None
+    assert found.verification.gaps == 1
+    assert found.verification.lost == found.accepted - 50 > 0
+    assert found.sent < 8000
+    assert not found.ok
+
+
 async def test_refusals_are_counted_by_code() -> None:
     """Each tenth gets a 503: forty errors, nothing sent again."""
     async with standins.serving(standins.Standin(refuse=10)) as gateway:
