@@ -33,7 +33,7 @@ class Account(NamedTuple):
     activity: float
     """How often they pay at their best hour, relative to others."""
     best_hour: float
-    """Hour of the day (UTC) at which they are most active, 0 to 24."""
+    """Hour of the day at which they are most active, 0 to 24."""
     peers: tuple[int, ...]
     """Numbers of the accounts they usually pay to."""
 

@@ -20,7 +20,7 @@ from loadgen.ledger import Ledger
 from loadgen.measure import Tally
 from loadgen.payments import Payment, Shot
 from loadgen.settings import LoadgenSettings
-from loadgen.targets import ACCEPTED, Answer, Record, Target
+from loadgen.targets import ACCEPTED, Answer, Record, Target, is_for_now
 from wire.messages import Transaction, encode
 
 LIMIT: Final = Decimal(900)
@@ -149,14 +149,13 @@ class Run:
             answer = await self._target.send(records)
             if ACCEPTED in answer.codes:
                 tally.latency.record(now() - since)
-            again = answer.retry_after is not None and self._may_retry(attempt)
-            left = self._settle(answer, numbers, again=again)
+            left = self._settle(answer, numbers, again=self._may_retry(attempt))
             self.in_flight -= len(numbers) - len(left)
             if not left:
                 return
             records = [records[at] for at in left]
             numbers = [numbers[at] for at in left]
-            await asyncio.sleep(answer.retry_after or 0.0)
+            await asyncio.sleep(answer.retry_after)
 
     def _may_retry(self, attempt: int) -> bool:
         more = attempt + 1 < MAX_ATTEMPTS and not self._over.is_set()
@@ -170,7 +169,7 @@ class Run:
                 self._tally.accepted += 1
                 if self._ledger:
                     self._ledger.accepted(numbers[at])
-            elif again:
+            elif again and is_for_now(code):
                 self._tally.retried[code] += 1
                 left.append(at)
             else:

@@ -84,7 +84,7 @@ class LoadgenSettings(KafkaSettings):
         description="the gateway's address",
     )
     transactions_per_second: Annotated[float, Option("--tps")] = Field(
-        1000.0,
+        1000,
         gt=0,
         le=MAX_RATE,
         description="transactions due a second, whatever the server does",

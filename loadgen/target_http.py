@@ -15,17 +15,15 @@ import structlog
 from httpx_aiohttp import AiohttpTransport
 
 from loadgen.errors import TargetDownError
-from loadgen.targets import ACCEPTED, Answer, Record
+from loadgen.targets import ACCEPTED, RETRY_AFTER_S, Answer, Record
 
 log = structlog.get_logger(__name__)
 KEEP_ALIVE_S: Final = 4.0
 """Idle connections are closed before a server with the usual 5 s would close them on us."""
 READY_PAUSE_S: Final = 0.25
 LOG_EVERY_S: Final = 5.0
-DEFAULT_RETRY_AFTER_S: Final = 1.0
 LONGEST_RETRY_AFTER_S: Final = 5.0
 _ALL_ACCEPTED: Final = frozenset({200, 202})
-_FOR_NOW: Final = frozenset({429, 503})
 _MULTI_STATUS: Final = 207
 
 
@@ -88,7 +86,7 @@ class HttpTarget:
             response = await self._transport.handle_async_request(request)
             content = await _content(response)
         except (httpx.HTTPError, OSError) as error:
-            return Answer((_kind(error),) * len(records), DEFAULT_RETRY_AFTER_S)
+            return Answer((_kind(error),) * len(records))
         if response.status_code in _ALL_ACCEPTED:
             return self._one_accepted if len(records) == 1 else Answer((ACCEPTED,) * len(records))
         return _answer(response, content, len(records))
@@ -119,8 +117,7 @@ async def _content(response: httpx.Response) -> bytes:
 def _answer(response: httpx.Response, content: bytes, count: int) -> Answer:
     if response.status_code == _MULTI_STATUS:
         return Answer(_codes_of(content))
-    retry_after = _retry_after(response) if response.status_code in _FOR_NOW else None
-    return Answer((str(response.status_code),) * count, retry_after)
+    return Answer((str(response.status_code),) * count, _retry_after(response))
 
 
 def _codes_of(body: bytes) -> list[str]:
@@ -136,7 +133,7 @@ def _retry_after(response: httpx.Response) -> float:
     try:
         return min(max(float(text), 0.0), LONGEST_RETRY_AFTER_S)
     except ValueError:  # the HTTP-date form, or none
-        return DEFAULT_RETRY_AFTER_S
+        return RETRY_AFTER_S
 
 
 def _kind(error: Exception) -> str:

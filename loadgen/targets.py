@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple, Protocol
 
 ACCEPTED: Final = "accepted"
+RETRY_AFTER_S: Final = 1.0
+"""Where the target does not say after what time to try again."""
+_FOR_NOW: Final = frozenset({"429", "503"})
 
 
 class Record(NamedTuple):
@@ -20,8 +23,13 @@ class Answer(NamedTuple):
 
     codes: Sequence[str]
     """One a record, in order: `ACCEPTED`, an HTTP status, or a kind of failure."""
-    retry_after: float | None = None
-    """Seconds after which to try again; None where that makes no sense."""
+    retry_after: float = RETRY_AFTER_S
+    """Seconds after which to try again what was refused for now."""
+
+
+def is_for_now(code: str) -> bool:
+    """Tell whether to try again can help: refused for now, or no answer at all."""
+    return code in _FOR_NOW or not (code == ACCEPTED or code.isdecimal())
 
 
 class Target(Protocol):

@@ -62,7 +62,7 @@ class World:
         self._scenarios = [(chance, SCENARIOS[name]) for name, chance in _chances(mix)]
 
     def payment(self, at: float) -> Payment:
-        """Draw the payment made at a time (seconds since the Unix epoch); times must not fall."""
+        """Draw the payment made at a time of the world's clock (seconds); times must not fall."""
         if self._planned and self._planned[0][0] <= at:
             return heapq.heappop(self._planned)[2]
         draw = self._rng.random()
@@ -77,7 +77,7 @@ class World:
 
         Args:
             due: seconds from the start, in order.
-            start: the start in seconds since the Unix epoch.
+            start: the world's clock at the start: seconds since some midnight.
             batch: payments in each shot.
         """
         for seconds in due:
@@ -125,7 +125,7 @@ class World:
                 return other
 
     def _awake(self, at: float) -> Account:
-        """Draw an account by how active it is at this hour of the day (UTC)."""
+        """Draw an account by how active it is at this hour of the day."""
         hour = int(at // SECONDS_PER_HOUR) % HOURS
         if hour != self._hour:
             self._hour = hour

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 STANDIN = Path(__file__).with_name("loadgen_standin.py")
@@ -96,6 +97,19 @@ def test_a_stop_reaches_every_process(gateway: str) -> None:
     assert code == 0
     assert found["due"] == found["sent"] + found["dropped"]
     assert found["sent"] == found["accepted"] > 0
+
+
+def test_no_process_outlives_its_parent(gateway: str) -> None:
+    """However that dies."""
+    process = start(gateway, "--duration", "0", "--processes", "2")
+    assert process.stderr is not None
+    process.stderr.readline()
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert len(children) >= 2
+    process.kill()
+    process.communicate()
+    gone, alive = psutil.wait_procs(children, timeout=10)
+    assert (len(gone), alive) == (len(children), [])
 
 
 def test_a_stop_before_anything_ran_is_exit_code_130() -> None:

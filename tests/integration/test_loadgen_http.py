@@ -73,6 +73,21 @@ async def test_every_transaction_is_sent_accepted_and_decided() -> None:
     }
 
 
+async def test_a_seed_gives_the_same_payments_in_every_run() -> None:
+    """At whatever hour; only ids and times differ, so that no run repeats another's."""
+    found = []
+    for _ in range(2):
+        async with standins.serving(standins.Standin()) as gateway:
+            await run(gateway.url, loadgen_seed=7, loadgen_duration=0.25)
+        found.append(gateway.received)
+    what = [
+        sorted((each["source"], each["target"], each["amount"]) for each in sent) for sent in found
+    ]
+    assert what[0] == what[1]
+    first, second = ({each["transaction_id"] for each in sent} for sent in found)
+    assert not first & second
+
+
 @pytest.mark.parametrize(
     ("fault", "counted"),
     [("lose", "lost"), ("double", "duplicate"), ("misclassify", "misclassified")],
@@ -120,12 +135,14 @@ async def test_refusals_are_counted_by_code() -> None:
     assert found.requests == 400
 
 
-async def test_with_retry_a_refusal_is_sent_again_with_the_same_id() -> None:
-    """And counted as a retry: in the end all are accepted, each once."""
-    async with standins.serving(standins.Standin(refuse=10)) as gateway:
-        found = await run(gateway.url, loadgen_retry=True)
+@pytest.mark.parametrize("batch", [1, 10])
+async def test_with_retry_a_refusal_is_sent_again_with_the_same_id(batch: int) -> None:
+    """And counted as a retry: in the end all are accepted, each once; in a batch only those."""
+    async with standins.serving(standins.Standin(refuse=11)) as gateway:
+        found = await run(gateway.url, loadgen_retry=True, loadgen_batch=batch)
     assert (found.errors, found.accepted) == ({}, 400)
     assert found.retried == {"503": gateway.refused}
+    assert gateway.refused >= 36
     assert len({each["transaction_id"] for each in gateway.received}) == 400
     assert len(gateway.received) == 400
 
