@@ -49,7 +49,7 @@ class Standin:
             if self.refuse_to_resume and dict(scope["headers"]).get(b"last-event-id"):
                 await answer(send, 400, b"{}")
             else:
-                await self._stream(scope, send)
+                await self._stream_until_left(scope, receive, send)
             return
         body = b""
         while (message := await receive()).get("more_body"):
@@ -93,6 +93,14 @@ class Standin:
         self._more.set()
         return True
 
+    async def _stream_until_left(self, scope: Scope, receive: Any, send: Any) -> None:
+        streaming = asyncio.create_task(self._stream(scope, send))
+        leaving = asyncio.create_task(left(receive))
+        await asyncio.wait({streaming, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (streaming, leaving):
+            task.cancel()
+        await asyncio.wait({streaming, leaving})
+
     async def _stream(self, scope: Scope, send: Any) -> None:
         headers = dict(scope["headers"])
         position = int(headers.get(b"last-event-id", b"%d" % len(self._events)))
@@ -117,6 +125,12 @@ class Standin:
                 given += 1
             self._more.clear()
             await self._more.wait()
+
+
+async def left(receive: Any) -> None:
+    """Wait until the client has gone."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 async def answer(send: Any, status: int, body: bytes, *headers: tuple[bytes, bytes]) -> None:
