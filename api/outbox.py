@@ -33,6 +33,10 @@ from api.settings import ApiSettings
 log = structlog.get_logger(__name__)
 RECORD_OVERHEAD_BYTES: Final = 100
 """What a record costs in memory beside its key and value, about."""
+GATHER_S: Final = 0.005
+"""How long records are held back at most, so that others can join their batch."""
+QUIET_TURNS: Final = 2
+"""A request needs two turns of the event loop from the socket to the outbox."""
 STUCK_AFTER_S: Final = 60.0
 """How long aiokafka may go on retrying an overdue batch before it gets a new producer."""
 
@@ -70,6 +74,7 @@ class Outbox:
         self._courier: asyncio.Task[None] | None = None
         self._room: deque[asyncio.Future[None]] = deque()
         self._closing = False
+        self._taken = 0
 
     @property
     def ready(self) -> bool:
@@ -120,6 +125,7 @@ class Outbox:
         if not waiting or not waiting[-1].append(now_ms, key, value):
             self._begin(lane).append(now_ms, key, value)
         batch = waiting[-1]
+        self._taken += 1
         batch.bytes += size
         self.bytes_in_flight += size
         return batch, batch.count - 1
@@ -150,6 +156,7 @@ class Outbox:
     async def _deliver(self) -> None:
         while True:
             await self._work.wait()
+            await self._gather()
             producer = await self._link.producer()
             self._work.clear()
             known = producer.client.cluster.partitions_for_topic(self._topic) or ()
@@ -158,6 +165,23 @@ class Outbox:
                     await self._hand_over(lane, producer)
             if not self._link.connected:
                 self._work.set()  # for the next producer
+
+    async def _gather(self) -> None:
+        """Wait a moment for company: a request to Kafka costs as much as tens of records.
+
+        While one is under way aiokafka sends its broker no other, and records that come meanwhile
+        can still join. After that, requests that arrive in one burst are let in together: as long
+        as each turn of the event loop brings a record, more are about to come.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + GATHER_S
+        while (left := until - loop.time()) > 0 and any(lane.flying for lane in self._lanes):
+            await asyncio.wait([self._next_settled()], timeout=left)
+        quiet = 0
+        while quiet < QUIET_TURNS and loop.time() < until:
+            before = self._taken
+            await asyncio.sleep(0)
+            quiet = quiet + 1 if self._taken == before else 0
 
     async def _hand_over(self, lane: Lane, producer: AIOKafkaProducer) -> None:
         batch = lane.flying = lane.waiting.popleft()
