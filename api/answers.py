@@ -52,9 +52,12 @@ def looked_up(transaction_id: str, verdict: bytes) -> Answer:
     """Say what is known of a transaction; an empty `verdict` stands for one not there yet."""
     if verdict:
         text = b'{"transaction_id":%b,"status":"decided","verdict":%b}'
-        return json_answer(200, text % (quoted(transaction_id), verdict))
-    answer = json_answer(202, b'{"transaction_id":%b,"status":"pending"}' % quoted(transaction_id))
-    answer.headers.append((b"retry-after", b"1"))
+        answer = json_answer(200, text % (quoted(transaction_id), verdict))
+    else:
+        text = b'{"transaction_id":%b,"status":"pending"}'
+        answer = json_answer(202, text % quoted(transaction_id))
+        answer.headers.append((b"retry-after", b"1"))
+    answer.headers.append(_NO_STORE)
     return answer
 
 
@@ -65,7 +68,7 @@ def accepted_result(index: int, transaction_id: str) -> bytes:
 
 def json_answer(status: int, body: bytes) -> Answer:
     """Answer with a JSON body."""
-    return Answer(status, [_JSON, _NO_STORE, (b"content-length", b"%d" % len(body))], body)
+    return Answer(status, [_JSON, (b"content-length", b"%d" % len(body))], body)
 
 
 def quoted(transaction_id: str) -> bytes:

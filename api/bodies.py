@@ -2,12 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from functools import lru_cache
 from typing import Final, Literal
 
 from starlette.responses import Response
-from starlette.types import Receive, Send
+from starlette.types import Message, Receive, Send
 
 from api.problems import BODY_TIMEOUT, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE, Problem
 
@@ -62,35 +61,24 @@ def check_encoding(content_encoding: bytes) -> None:
         )
 
 
-@asynccontextmanager
-async def deadline(seconds: float) -> AsyncIterator[None]:
-    """Limit the time in which a body has to arrive.
-
-    Raises:
-        Problem: it did not.
-    """
-    try:
-        async with asyncio.timeout(seconds):
-            yield
-    except TimeoutError:
-        raise Problem(
-            BODY_TIMEOUT, f"body_timeout: the body did not arrive within {seconds:g} s"
-        ) from None
+def late(seconds: float) -> Problem:
+    """Make the problem of a body that took too long."""
+    return Problem(BODY_TIMEOUT, f"body_timeout: the body did not arrive within {seconds:g} s")
 
 
-async def chunks(receive: Receive) -> AsyncIterator[bytes]:
-    """Give the body piece by piece.
+async def chunks(receive: Receive, first: Message | None = None) -> AsyncIterator[bytes]:
+    """Give the body piece by piece, beginning with a message that was received already.
 
     Raises:
         Disconnected: the client went away first.
     """
-    more = True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise Disconnected
-        more = message.get("more_body", False)
+    message = first or await receive()
+    while message["type"] != "http.disconnect":
         yield message.get("body", b"")
+        if not message.get("more_body", False):
+            return
+        message = await receive()
+    raise Disconnected
 
 
 async def object_or_array(receive: Receive, *, object_bytes: int, array_bytes: int) -> bytes:
@@ -100,11 +88,15 @@ async def object_or_array(receive: Receive, *, object_bytes: int, array_bytes: i
         Problem: it is larger than that; found while reading, not after.
         Disconnected: the client went away first.
     """
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    if body[:1] == b"{" and len(body) <= object_bytes and not message.get("more_body", False):
+        return body  # as nearly all are
     parts: list[bytes] = []
     size = 0
     name, limit = "max_transaction_bytes", object_bytes
     blank = True
-    async for chunk in chunks(receive):
+    async for chunk in chunks(receive, message):
         parts.append(chunk)
         size += len(chunk)
         if blank and not chunk.isspace():
@@ -113,7 +105,7 @@ async def object_or_array(receive: Receive, *, object_bytes: int, array_bytes: i
                 name, limit = "max_array_bytes", array_bytes
         if size > limit:
             raise too_large(name, limit)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+    return b"".join(parts)
 
 
 async def refuse_unread(response: Response, receive: Receive, send: Send) -> None:

@@ -133,13 +133,16 @@ class Ingest:
                 prefer = b"%b,%b" % (prefer, value)
         if bodies.form(content_type) == "ndjson":
             return await self._take_lines(receive)
-        async with bodies.deadline(settings.body_timeout):
-            body = await bodies.object_or_array(
-                receive,
-                object_bytes=settings.max_transaction_bytes,
-                array_bytes=settings.max_array_bytes,
-            )
-        if bodies.is_array(body):
+        try:
+            async with asyncio.timeout(settings.body_timeout):
+                body = await bodies.object_or_array(
+                    receive,
+                    object_bytes=settings.max_transaction_bytes,
+                    array_bytes=settings.max_array_bytes,
+                )
+        except TimeoutError:
+            raise bodies.late(settings.body_timeout) from None
+        if body[:1] != b"{" and bodies.is_array(body):
             results = self._results()
             await batches.take_array(body, results, settings.max_batch_records)
             return await results.answer()
@@ -183,8 +186,10 @@ class Ingest:
     async def _take_lines(self, receive: Receive) -> Answer:
         results = self._results()
         try:
-            async with bodies.deadline(self._settings.body_timeout):
+            async with asyncio.timeout(self._settings.body_timeout):
                 await batches.take_lines(receive, results, self._settings)
+        except TimeoutError:
+            raise await results.cut_short(bodies.late(self._settings.body_timeout)) from None
         except Problem as problem:
             raise await results.cut_short(problem) from None
         return await results.answer()
