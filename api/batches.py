@@ -202,6 +202,11 @@ class Lines:
         self._rest = b""
         self._skipping = False
 
+    @property
+    def held(self) -> int:
+        """Bytes of the line that has begun."""
+        return len(self._rest)
+
     def feed(self, chunk: bytes) -> list[bytes | None]:
         """Give the lines that are complete now, without line feeds; None for one that is too long.
 

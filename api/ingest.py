@@ -9,7 +9,7 @@ import structlog
 from fastapi import APIRouter
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from api import answers, batches, bodies, preferences
 from api.answers import Answer
@@ -38,6 +38,15 @@ class Ingest:
         self._topic = settings.transactions_topic.encode()
         self._outbox = Outbox(settings)
         self._verdicts = Verdicts(settings.verdict_index_size, settings.max_verdict_waiters)
+        limit = settings.max_requests_in_flight
+        # Made once: under overload, to refuse is nearly all that there is to do.
+        self._too_many = _messages(
+            Problem(
+                OVERLOADED,
+                f"max_requests_in_flight ({limit}) is reached",
+                limit="max_requests_in_flight",
+            )
+        )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Task[None] | None = None
 
@@ -97,8 +106,14 @@ class Ingest:
     async def post(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one POST /transactions (ASGI)."""
         counts = self.counts
-        counts.requests_in_flight += 1
         began = time.monotonic()
+        if counts.requests_in_flight >= self._settings.max_requests_in_flight:
+            counts.answered(OVERLOADED.status, began)
+            counts.problems[OVERLOADED.code] += 1
+            for message in self._too_many:
+                await send(message)
+            return
+        counts.requests_in_flight += 1
         try:
             status, headers, body = await self._answer(scope, receive)
         except bodies.Disconnected:
@@ -120,9 +135,6 @@ class Ingest:
 
     async def _answer(self, scope: Scope, receive: Receive) -> Answer:
         settings = self._settings
-        if self.counts.requests_in_flight > settings.max_requests_in_flight:
-            limit = settings.max_requests_in_flight
-            raise Problem(OVERLOADED, f"max_requests_in_flight ({limit}) is reached")
         content_type = prefer = b""
         for name, value in scope["headers"]:
             if name == b"content-type":
@@ -217,6 +229,15 @@ class Ingest:
             await bodies.refuse_unread(problem.response(), receive, send)
         else:
             await problem.response()(scope, receive, send)
+
+
+def _messages(problem: Problem) -> tuple[Message, Message]:
+    response = problem.response()
+    headers = response.raw_headers
+    return (
+        {"type": "http.response.start", "status": response.status_code, "headers": headers},
+        {"type": "http.response.body", "body": response.body},
+    )
 
 
 class _Endpoint:

@@ -137,3 +137,33 @@ async def test_ndjson_is_taken_while_it_arrives(
 
     assert seen.is_set()
     assert response.json()["accepted"] == 2
+
+
+async def test_past_the_limit_in_flight_the_answer_is_503_at_once(
+    kafka_settings: KafkaSettings, serve_gateway: Callable[..., Any]
+) -> None:
+    """One request waits, the next is refused, and names the limit."""
+    async with serve_gateway(kafka_settings, max_requests_in_flight=1) as client:
+        waiting = asyncio.create_task(
+            client.post("/transactions", json=posted(), headers={"Prefer": "wait=2"})
+        )
+        await asyncio.sleep(0.5)
+        refused = await client.post("/transactions", json=posted())
+        answered = await waiting
+
+    problem = refused.json()
+    assert (refused.status_code, problem["code"]) == (503, "overloaded")
+    assert (problem["limit"], problem["retriable"]) == ("max_requests_in_flight", True)
+    assert refused.headers["Retry-After"] == "1"
+    assert answered.status_code == 202
+
+
+async def test_past_the_bytes_in_flight_a_large_body_waits_its_turn(
+    kafka_settings: KafkaSettings, serve_gateway: Callable[..., Any]
+) -> None:
+    """NDJSON that is larger than what may be in flight is taken as room comes free."""
+    lines = [json.dumps(posted(n)) for n in range(3000)]
+    async with serve_gateway(kafka_settings, max_bytes_in_flight=65_536) as client:
+        response = await client.post("/transactions", content="\n".join(lines), headers=NDJSON)
+
+    assert (response.status_code, response.json()["accepted"]) == (202, 3000)

@@ -1,0 +1,251 @@
+"""The ingest path: POST to acknowledged in Kafka, beside bare uvicorn and raw aiokafka.
+
+Aims, each in one run beside its reference: one record a request, 32 connections, one process:
+>= 0.45 of bare uvicorn's rate. 1,000 records a request: >= 0.6 of raw `send_batch`.
+`Prefer: wait` at 200/s beside 1,000/s: p50 <= 15 ms, p99 <= 60 ms to the verdict. At twice the rate
+that it can take: goodput >= 0.9 of the peak, refusals fast, memory bounded.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import psutil
+
+from api.listener import bind
+from benchmarks._posts import Plan, transaction
+from compose import broker, jars
+from wire import kafka, topics
+from wire.messages import accept
+from wire.settings import TopicSettings
+
+ROUNDS = 3
+SECONDS = 4.0
+START_TIMEOUT_S = 30
+
+
+async def main() -> int:
+    """Measure and print."""
+    with tempfile.TemporaryDirectory() as folder:
+        async with cluster(Path(folder)) as settings:
+            await one_record(settings)
+            await many_records(settings)
+            await overload(settings)
+            await verdicts(settings)
+    return 0
+
+
+async def one_record(settings: TopicSettings) -> None:
+    """Compare single objects with bare uvicorn, turn about."""
+    with bare() as reference, gateway(settings) as (port, _), gateway(settings, 2) as (two, _):
+        ports = {"bare uvicorn": reference, "gateway": port, "gateway, 2 processes": two}
+        for each in ports.values():  # warm up
+            await post(Plan(each, 2, 32))
+        runs: dict[str, list[dict[str, Any]]] = {name: [] for name in ports}
+        for _ in range(ROUNDS):
+            for name, each in ports.items():
+                runs[name].append(await post(Plan(each, SECONDS, 32)))
+    rates = {name: statistics.median(rate(run) for run in made) for name, made in runs.items()}
+    for name, made in runs.items():
+        p99 = statistics.median(run["latencies_ms"]["202"]["p99"] for run in made)
+        share = rates[name] / rates["bare uvicorn"]
+        print(f"one record, 32 connections: {name:21} {rates[name]:8,.0f}/s p99 {p99:6.1f} ms "
+              f"{share:.2f} of bare (aim 0.45)")  # fmt: skip
+
+
+async def many_records(settings: TopicSettings) -> None:
+    """Compare NDJSON with raw aiokafka, turn about."""
+    with gateway(settings) as (port, _):
+        await post(Plan(port, 2, 4, records=1000))
+        raw, through = [], []
+        for _ in range(ROUNDS):
+            raw.append(await send_raw(settings))
+            through.append(rate(await post(Plan(port, SECONDS, 4, records=1000))) * 1000)
+    print(f"raw send_batch: {statistics.median(raw):,.0f} records/s")
+    share = statistics.median(through) / statistics.median(raw)
+    print(f"NDJSON, 1,000 records a request: {statistics.median(through):,.0f} records/s "
+          f"{share:.2f} of raw (aim 0.6, or 100,000)")  # fmt: skip
+
+
+async def overload(settings: TopicSettings) -> None:
+    """Offer twice the peak, from many connections."""
+    with gateway(settings) as (port, process):
+        await post(Plan(port, 2, 32))
+        peak = rate(await post(Plan(port, SECONDS, 64)))
+        pushed = await post(Plan(port, 2 * SECONDS, 2048, rate=int(2 * peak)))
+        memory = psutil.Process(process.pid).memory_info().rss / 1e6
+    good = pushed["statuses"].get("202", 0) / pushed["seconds"]
+    print(f"twice the peak of {peak:,.0f}/s from 2,048 connections: {good:,.0f}/s accepted, "
+          f"{good / peak:.2f} of the peak (aim 0.9); answers {pushed['statuses']}, "
+          f"latencies {pushed['latencies_ms']}; {memory:.0f} MB")  # fmt: skip
+
+
+async def verdicts(settings: TopicSettings) -> None:
+    """Wait for verdicts at 200/s beside 1,000/s."""
+    with gateway(settings) as (port, _), part("detector", settings):
+        for _ in range(START_TIMEOUT_S):  # until the detector speaks
+            if "200" in (await post(Plan(port, 1, 1, wait=1)))["statuses"]:
+                break
+        await post(Plan(port, 5, 32, rate=1000))
+        _, waited = await asyncio.gather(
+            post(Plan(port, 10, 64, rate=1000)), post(Plan(port, 10, 64, rate=200, wait=10))
+        )
+    print(f"Prefer: wait, 200/s beside 1,000/s: {waited['statuses']} {waited['latencies_ms']} "
+          "(aim p50 15, p99 60 ms)")  # fmt: skip
+
+
+async def post(plan: Plan) -> dict[str, Any]:
+    """Drive POSTs from another process."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "benchmarks._posts"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    output, _ = await process.communicate(json.dumps(plan.__dict__).encode())
+    result: dict[str, Any] = json.loads(output)
+    return result
+
+
+def rate(run: dict[str, Any]) -> float:
+    """Give the accepted requests a second."""
+    return float(run["statuses"].get("202", 0) / run["seconds"])
+
+
+async def send_raw(settings: TopicSettings) -> float:
+    """Send records as fast as aiokafka can, filled straight into its batches; give records/s."""
+    producer = await kafka.start(lambda: kafka.producer(settings))
+    records = [accept(transaction().encode()) for _ in range(1000)]
+    sent = 0
+    until = (began := time.perf_counter()) + SECONDS
+
+    async def fill(partition: int) -> None:
+        nonlocal sent
+        while time.perf_counter() < until:
+            batch = producer.create_batch()
+            for record in records:
+                if batch.append(timestamp=None, key=record.key, value=record.value) is None:
+                    break
+            done = await producer.send_batch(
+                batch, settings.transactions_topic, partition=partition
+            )
+            await done
+            sent += batch.record_count()
+
+    await asyncio.gather(*(fill(n % settings.partitions) for n in range(2 * settings.partitions)))
+    took = time.perf_counter() - began
+    await kafka.close(producer)
+    return sent / took
+
+
+@contextlib.contextmanager
+def bare() -> Iterator[int]:
+    """Run bare uvicorn; give its port."""
+    with bind("127.0.0.1", 0) as listener:
+        port = int(listener.getsockname()[1])
+    # Not with --fd: uvicorn takes that for a UNIX socket, and Nagle's algorithm stays on.
+    argv = ["-m", "uvicorn", "benchmarks._bare:app", "--port", str(port), "--no-proxy-headers"]
+    fast = ["--loop", "uvloop", "--http", "httptools", "--lifespan", "off", "--ws", "none"]
+    quiet = ["--no-access-log", "--log-level", "warning", "--no-server-header"]
+    process = subprocess.Popen([sys.executable, *argv, *fast, *quiet])
+    try:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not is_listening(port) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        yield port
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@contextlib.contextmanager
+def gateway(
+    settings: TopicSettings, processes: int = 1, **given: int
+) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
+    """Run a gateway of some processes on one socket; give its port and its first process."""
+    with bind("127.0.0.1", 0) as listener, contextlib.ExitStack() as stack:
+        arguments = ["--api-fd", str(listener.fileno())]
+        started = [
+            stack.enter_context(part("api", settings, arguments, [listener.fileno()], **given))
+            for _ in range(processes)
+        ]
+        port = listener.getsockname()[1]
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not is_ready(port) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        time.sleep(processes - 1)  # only one of them has told
+        yield port, started[0]
+
+
+@contextlib.contextmanager
+def part(
+    name: str,
+    settings: TopicSettings,
+    arguments: list[str] | None = None,
+    pass_fds: list[int] | None = None,
+    **given: int,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run one of the product's parts."""
+    variables = {key.upper(): str(value) for key, value in given.items()}
+    process = subprocess.Popen(
+        [sys.executable, "-m", name, *(arguments or [])],
+        env=os.environ
+        | {"KAFKA_BROKER_URL": settings.kafka_broker_url, "LOG_LEVEL": "error"}
+        | variables,
+        pass_fds=pass_fds or [],
+    )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def is_listening(port: int) -> bool:
+    """Try to connect."""
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+        return True
+    return False
+
+
+def is_ready(port: int) -> bool:
+    """Ask a gateway whether it is ready."""
+    try:
+        with urlopen(f"http://127.0.0.1:{port}/readyz") as answer:
+            return bool(answer.status == HTTPStatus.OK)
+    except (URLError, OSError):
+        return False
+
+
+@contextlib.asynccontextmanager
+async def cluster(folder: Path) -> AsyncIterator[TopicSettings]:
+    """Run a broker with the topics."""
+    nodes = broker.prepare(folder, jars.install(), port=0)
+    address = broker.bootstrap(nodes)
+    process = subprocess.Popen(  # noqa: ASYNC220 - it returns at once
+        nodes[0].argv, env=dict(nodes[0].env), stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT
+    )
+    try:
+        await broker.answers(address, brokers=1, patience=START_TIMEOUT_S)
+        settings = TopicSettings(kafka_broker_url=address)
+        await topics.ensure(settings)
+        yield settings
+    finally:
+        process.kill()
+        process.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))
