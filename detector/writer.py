@@ -77,15 +77,13 @@ class Writer:
             *await self._send(settings.fraud_topic, outcome.fraud, now_ms),
             *await self._send(settings.dead_letter_topic, outcome.dead, now_ms),
         ]
-        batches = asyncio.gather(*written)
-        try:
-            # The offset goes along while the batches are on their way.
-            await producer.send_offsets_to_transaction(
-                {self._partition: OffsetAndMetadata(next_offset, "")}, settings.detector_group
-            )
-            await batches  # a commit alone would pass over a batch that failed
-        finally:
-            batches.cancel()
+        # A commit alone would pass over a batch that failed. And the offset waits for the batches:
+        # of two requests that a broker has to verify for one producer at the same time (KIP-890),
+        # it turns the first one away.
+        await asyncio.gather(*written)
+        await producer.send_offsets_to_transaction(
+            {self._partition: OffsetAndMetadata(next_offset, "")}, settings.detector_group
+        )
         await producer.commit_transaction()
 
     async def _send(

@@ -27,7 +27,7 @@ KILLS, ZOMBIES, BROKER_KILLS = (20, 5, 3) if FULL else (3, 1, 1)
 SESSION_S = 6.0 if FULL else 2.0
 PER_SECOND = 1_000 if FULL else 500
 SETTLE_S = 90
-RULES = """
+RULES = f"""
 threshold = 50
 duplicates = "60s"
 
@@ -42,7 +42,7 @@ id = "velocity"
 kind = "velocity"
 weight = 50
 within = "20s"
-limit = 60
+limit = {PER_SECOND // 5}
 """
 
 
