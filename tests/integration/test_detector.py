@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
+from aiokafka.admin import NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from confluent_kafka import Message
 
@@ -206,15 +207,22 @@ async def test_an_aborted_batch_is_read_again(
     kafka_settings: TopicSettings, read_committed: Read
 ) -> None:
     """Kafka refuses a topic's records for a while: rolled back, read again, decided once."""
+    topics = kafka_settings.model_copy(update={"legit_topic": f"{kafka_settings.legit_topic}.s"})
     sent = [payment("1.00"), payment("900.01"), payment("2.00")]
-    await limit_records(kafka_settings, kafka_settings.legit_topic, 100)
-    await produce(kafka_settings, *sent)
-    async with running(settings_for(kafka_settings)) as detector:
+    admin = await kafka.start(lambda: kafka.admin(topics))
+    small = NewTopic(topics.legit_topic, 4, 1, topic_configs={"max.message.bytes": "100"})
+    await admin.create_topics([small])
+    await produce(topics, *sent)
+    async with running(settings_for(topics)) as detector:
         await until(lambda: detector.metrics.aborts > 0)
-        await limit_records(kafka_settings, kafka_settings.legit_topic, 1_000_000)
+        usual = {"max.message.bytes": "1000000"}
+        await admin.alter_configs(
+            [ConfigResource(ConfigResourceType.TOPIC, topics.legit_topic, configs=usual)]
+        )
         await until(lambda: detector.metrics.records == 3)
+    await admin.close()
     assert detector.metrics.duplicates == 0
-    assert {each.transaction_id: 1 for each in sent} == decided(read_committed, kafka_settings)
+    assert {each.transaction_id: 1 for each in sent} == decided(read_committed, topics)
 
 
 async def test_a_fenced_worker_ends(kafka_settings: TopicSettings, read_committed: Read) -> None:
@@ -295,13 +303,3 @@ async def test_changed_rules_are_put_in_force(
 def amount_rule(limit: str) -> str:
     """Write a rules file with one rule."""
     return f'[[rules]]\nid = "big"\nkind = "amount_limit"\nlimit = {limit}\nweight = 100\n'
-
-
-async def limit_records(settings: TopicSettings, topic: str, most: int) -> None:
-    """Set the largest record batch that a topic takes, in bytes."""
-    admin = await kafka.start(lambda: kafka.admin(settings))
-    resource = ConfigResource(
-        ConfigResourceType.TOPIC, topic, configs={"max.message.bytes": str(most)}
-    )
-    await admin.alter_configs([resource])
-    await admin.close()
