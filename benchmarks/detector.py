@@ -3,8 +3,8 @@
     python -m benchmarks.detector [latency|throughput|rebuild|memory ...]
 
 KAFKA_BROKER_URL names a broker to use; without it, an embedded one is started. The load and the
-measuring client are librdkafka (confluent-kafka), so that they take little from the two cores that
-everything shares.
+measuring client are librdkafka (confluent-kafka), so that they take little from the cores that
+everything shares. BENCH_MINUTES sets how long `memory` goes on (1).
 """
 
 import argparse
@@ -19,6 +19,8 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import psutil
@@ -28,12 +30,14 @@ from aiokafka.structs import OffsetAndMetadata
 from confluent_kafka import Consumer, Producer
 from confluent_kafka import TopicPartition as Position
 
+from compose import broker, jars
 from wire import kafka, topics
 from wire.settings import KafkaSettings, TopicSettings
 
 PARTITIONS = 4
 ACCOUNTS = 5_000
 FRAUD_EVERY = 20
+PATIENCE_S = 120
 
 
 def settings(address: str) -> TopicSettings:
@@ -62,7 +66,7 @@ def transaction(number: int) -> tuple[bytes, bytes]:
     return source.encode(), value.encode()
 
 
-def fill(to: KafkaSettings, count: int, *, spread_ms: int = 0) -> None:
+def fill(to: KafkaSettings, count: int, *, spread_ms: int = 0, first: int = 0) -> None:
     """Write transactions as fast as possible; their timestamps end now, spread over that time."""
     producer = Producer(
         {
@@ -75,7 +79,7 @@ def fill(to: KafkaSettings, count: int, *, spread_ms: int = 0) -> None:
     )
     now = time.time_ns() // 1_000_000
     for number in range(count):
-        key, value = transaction(number)
+        key, value = transaction(first + number)
         at = now - spread_ms + spread_ms * number // count
         partition = hash(key) % PARTITIONS
         producer.produce(to.transactions_topic, value, key, partition=partition, timestamp=at)
@@ -97,9 +101,7 @@ def detector(of: TopicSettings, **options: str) -> Iterator[psutil.Process]:
         "LOG_LEVEL": "warning",
         **options,
     }
-    process = subprocess.Popen(
-        os.environ.get("DETCMD", f"{sys.executable} -m detector").split(), env=environment
-    )
+    process = subprocess.Popen([sys.executable, "-m", "detector"], env=environment)
     try:
         yield psutil.Process(process.pid)
     finally:
@@ -216,7 +218,7 @@ _askers: dict[str, Consumer] = {}
 
 def settled_per_second(of: TopicSettings, group: str, count: int) -> float:
     """Measure how fast a group settles `count` records, from a tenth to nine tenths of them."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE_S
     marks: list[tuple[float, int]] = []
     while not marks or marks[-1][1] < count:
         assert time.monotonic() < deadline, f"{marks[-1:]} of {count}"
@@ -279,14 +281,90 @@ def _plain(of: TopicSettings, group: str) -> None:
     uvloop.run(plain_loop(of, group))
 
 
+def rebuild(address: str, count: int = 600_000) -> None:
+    """A takeover with ten minutes of transactions in the windows, and memory with them."""
+    of = settings(address)
+    asyncio.run(topics.ensure(of))
+    with detector(of, DETECTOR_GROUP="bench-empty") as process:
+        time.sleep(5)
+        empty = process.memory_info().rss
+    fill(of, count, spread_ms=590_000)
+    group = of.transactions_topic
+    settle_all(of, group)
+    began = time.perf_counter()
+    with detector(of) as process:
+        fill(of, PARTITIONS * 50, first=count)
+        while committed(of, group) < count + PARTITIONS * 50:
+            assert time.perf_counter() - began < PATIENCE_S, "no takeover"
+            time.sleep(0.02)
+        spent = time.perf_counter() - began
+        full = process.memory_info().rss
+    print(
+        f"rebuild: {count:,} records and the first verdicts after it in {spent:.1f} s from the"
+        f" process's start  (aim: <= 8);  {full >> 20} MiB resident, {empty >> 20} when empty:"
+        f" {(full - empty) / count * 1e6 / 2**20:.0f} MiB a million entries"
+    )
+
+
+def memory(address: str) -> None:
+    """Resident memory at 1000 transactions a second with full ten-minute windows."""
+    minutes = float(os.environ.get("BENCH_MINUTES", "1"))
+    of = settings(address)
+    asyncio.run(topics.ensure(of))
+    fill(of, 600_000, spread_ms=590_000)
+    settle_all(of, of.transactions_topic)
+    watch = Watch(of)
+    resident = []
+    with detector(of) as process:
+        first = 600_000
+        for _ in range(max(2, int(minutes * 12))):
+            first += offer(of, watch, rate=1000, seconds=5, first=first)
+            resident.append(process.memory_info().rss / 2**20)
+        watch.wait(first - 600_000, 60)
+    watch.close()
+    print(
+        f"memory at 1000/s, ten-minute windows full, over {minutes:g} min: first"
+        f" {resident[1]:.0f}, last {resident[-1]:.0f}, most {max(resident):.0f} MiB (aim: <= 400)"
+    )
+
+
+def settle_all(of: TopicSettings, group: str) -> None:
+    """Commit the end of the log for a group, as if it had settled all that is there."""
+    client = Consumer({"bootstrap.servers": of.kafka_broker_url, "group.id": group})
+    places = [Position(of.transactions_topic, partition) for partition in range(PARTITIONS)]
+    for place in places:
+        place.offset = client.get_watermark_offsets(place, timeout=10)[1]
+    client.commit(offsets=places, asynchronous=False)
+    client.close()
+
+
+@contextmanager
+def broker_at() -> Iterator[str]:
+    """Give the address of the broker to use; one of our own if none is named."""
+    if given := os.environ.get("KAFKA_BROKER_URL"):
+        yield given
+        return
+    with TemporaryDirectory() as data:
+        [node] = broker.prepare(Path(data), jars.install(), port=0)
+        process = subprocess.Popen(node.argv, env=os.environ | node.env, stdout=subprocess.DEVNULL)
+        try:
+            asyncio.run(broker.answers(node.address, patience=30))
+            yield node.address
+        finally:
+            process.kill()
+            process.wait()
+
+
+BENCHES = {"latency": latency, "throughput": throughput, "rebuild": rebuild, "memory": memory}
+
+
 def main() -> int:
-    """Run what is asked for."""
+    """Run what is asked for, or everything."""
     parser = argparse.ArgumentParser()
-    known = {"latency": latency, "throughput": throughput}
-    parser.add_argument("what", nargs="*", default=list(known))
-    address = os.environ["KAFKA_BROKER_URL"]
-    for what in parser.parse_args().what:
-        known[what](address)
+    parser.add_argument("what", nargs="*", default=list(BENCHES))
+    with broker_at() as address:
+        for what in parser.parse_args().what:
+            BENCHES[what](address)
     return 0
 
 
