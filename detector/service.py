@@ -30,6 +30,7 @@ from detector.rulesfile import RulesSource
 from detector.settings import DetectorSettings
 from detector.worker import State, Worker
 from wire import kafka, logs, topics
+from wire.metrics import MetricsError
 
 log = structlog.get_logger(__name__)
 
@@ -39,6 +40,7 @@ def serve(settings: DetectorSettings) -> int:
 
     Raises:
         RulesError: the rules file can't be used.
+        MetricsError: the port for metrics can't be had.
     """
     logs.configure(settings, "detector")
     rules = RulesSource(settings.detector_rules)
@@ -47,6 +49,8 @@ def serve(settings: DetectorSettings) -> int:
     except (StuckError, KafkaError) as error:
         log.error("detector failed", error=str(error))  # noqa: TRY400 - the cause, in one line
         return 1
+    except MetricsError:  # a restart would not help: it is the user's to mend
+        raise
     except Exception:  # a supervisor restarts us: this line is what is left of the cause
         log.exception("detector failed")
         return 1
