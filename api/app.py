@@ -8,9 +8,11 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
-from api import asyncapi, docs, health, metrics, openapi, pages, problems, schemas, streams
+from api import asyncapi, docs, health, metrics, pages, problems, schemas
 from api.gateway import Gateway
+from api.ingest import openapi
 from api.settings import ApiSettings
+from api.streams import endpoint as streams
 
 DESCRIPTION = """\
 Transactions in over HTTP, into Kafka; verdicts out over server-sent events, each exactly once.

@@ -7,8 +7,8 @@ import msgspec
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from api.position import STREAMS
 from api.settings import ApiSettings
+from api.streams.position import STREAMS
 from wire.messages import Transaction, Verdict
 
 _KEY: Final = {"type": "string", "description": "the source account: it keeps its order"}

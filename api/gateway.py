@@ -4,9 +4,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
-from api.hub import Hub
-from api.ingest import Ingest
+from api.ingest.endpoint import Ingest
 from api.settings import ApiSettings
+from api.streams.hub import Hub
 
 
 class Gateway:

@@ -18,7 +18,7 @@ from prometheus_client.core import Metric
 from starlette.responses import Response
 
 from api.gateway import Gateway
-from api.subscription import Cause
+from api.streams.subscription import Cause
 from wire import metrics
 from wire.metrics import CONTENT_TYPE, counter, gauge, histogram
 

@@ -18,7 +18,7 @@ import aiohttp
 from aiokafka import AIOKafkaProducer
 
 from api import listener
-from api.position import FRAUD, LEGIT, Position, decode
+from api.streams.position import FRAUD, LEGIT, Position, decode
 from wire import kafka, messages
 from wire.messages import Reason, Verdict
 from wire.settings import KafkaSettings

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import aiohttp
 import pytest
 
-from api.position import FRAUD, LEGIT, STREAMS, decode
+from api.streams.position import FRAUD, LEGIT, STREAMS, decode
 from tests.streaming import PARTITIONS, GatewayProcess, Writer, gateways, writing
 from wire.settings import KafkaSettings
 

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 from aiokafka.admin import NewPartitions
 
-from api.outbox import Outbox
+from api.ingest.outbox import Outbox
 from api.settings import ApiSettings
 from wire import kafka
 from wire.settings import TopicSettings

@@ -13,7 +13,7 @@ from aiokafka import TopicPartition
 from aiokafka.admin import NewPartitions, NewTopic
 from aiokafka.admin.records_to_delete import RecordsToDelete
 
-from api.position import FRAUD, LEGIT
+from api.streams.position import FRAUD, LEGIT
 from tests.streaming import DEADLINE_S, Reader, Writer, reading, writing
 from wire import kafka
 from wire.settings import KafkaSettings

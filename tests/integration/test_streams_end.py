@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from api.position import FRAUD, LEGIT
+from api.streams.position import FRAUD, LEGIT
 from tests.streaming import DEADLINE_S, GatewayProcess, Writer, gateways, reading, writing
 from wire.settings import KafkaSettings
 

@@ -6,8 +6,8 @@ from typing import Any
 import msgspec
 
 from api.asyncapi import document
-from api.position import STREAMS
 from api.settings import ApiSettings
+from api.streams.position import STREAMS
 from wire.messages import Transaction, Verdict
 
 DOCUMENT = document(ApiSettings(fraud_topic="our.fraud"))

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from api.event import Event
-from api.filters import Filter, parse
+from api.streams.event import Event
+from api.streams.filters import Filter, parse
 from wire.messages import Reason, Verdict, encode
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.batches import Lines
+from api.ingest.batches import Lines
 
 LONGEST = 8
 

@@ -5,7 +5,7 @@ from aiokafka.partitioner import murmur2 as aiokafka_murmur2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.partitioning import murmur2, partitioner
+from api.ingest.partitioning import murmur2, partitioner
 
 
 @pytest.mark.parametrize(

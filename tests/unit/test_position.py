@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from api.errors import PositionError
-from api.position import FRAUD, LEGIT, MAX_OFFSET, Cursor, Position, decode
+from api.streams.position import FRAUD, LEGIT, MAX_OFFSET, Cursor, Position, decode
 
 vectors = st.lists(st.integers(0, MAX_OFFSET), max_size=12).map(tuple)
 positions = st.dictionaries(st.sampled_from((FRAUD, LEGIT)), vectors, min_size=1).map(Position)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.preferences import wait_seconds
+from api.ingest.preferences import wait_seconds
 
 
 @pytest.mark.parametrize(

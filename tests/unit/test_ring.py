@@ -3,9 +3,9 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api.event import Event
-from api.position import FRAUD, LEGIT, Cursor, Position
-from api.ring import EVENT_OVERHEAD_BYTES, Ring
+from api.streams.event import Event
+from api.streams.position import FRAUD, LEGIT, Cursor, Position
+from api.streams.ring import EVENT_OVERHEAD_BYTES, Ring
 
 
 def event(topic: int, partition: int, offset: int, size: int = 10) -> Event:

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from api.subscription import MAX_SEND_BYTES, Cause, Subscription
+from api.streams.subscription import MAX_SEND_BYTES, Cause, Subscription
 
 
 async def test_what_is_queued_is_taken_in_order_and_joined() -> None:

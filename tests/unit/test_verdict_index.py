@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from api.event import Event
-from api.verdicts import PENDING, Verdicts
+from api.ingest.verdicts import PENDING, Verdicts
+from api.streams.event import Event
 
 
 def event(transaction_id: str, source: str = "a") -> Event:

@@ -8,15 +8,16 @@ from typing import Annotated, Final, Literal
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from api import filters, pages
-from api.admission import Admission
-from api.catchup import Wish
+from api import pages
 from api.errors import PositionError
-from api.eventstream import EventStream
-from api.hub import Hub
-from api.position import STREAMS, Position, decode
 from api.problems import BAD_FILTER, BAD_POSITION, SHUTTING_DOWN, Problem
 from api.settings import ApiSettings
+from api.streams import filters
+from api.streams.admission import Admission
+from api.streams.catchup import Wish
+from api.streams.eventstream import EventStream
+from api.streams.hub import Hub
+from api.streams.position import STREAMS, Position, decode
 
 MAX_UNIX_MS: Final = 253_402_300_799_999
 """The last millisecond of the year 9999."""

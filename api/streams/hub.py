@@ -15,16 +15,17 @@ from typing import Any, Final
 
 import structlog
 
-from api import protocol, sse
-from api.channel import Channel
-from api.event import Event
-from api.feed import Feed
-from api.filters import Filter
-from api.position import FRAUD, LEGIT, STREAMS, Cursor
-from api.replay import Replays
-from api.ring import Ring
+from api import protocol
 from api.settings import ApiSettings
-from api.subscription import Cause, Subscription
+from api.streams import sse
+from api.streams.channel import Channel
+from api.streams.event import Event
+from api.streams.feed import Feed
+from api.streams.filters import Filter
+from api.streams.position import FRAUD, LEGIT, STREAMS, Cursor
+from api.streams.replay import Replays
+from api.streams.ring import Ring
+from api.streams.subscription import Cause, Subscription
 from wire.metrics import SECONDS, Histogram
 
 __all__ = ["Event", "Hub"]
@@ -164,7 +165,7 @@ class Hub:
             for partition, offset in enumerate(live.vector(topic))
         )
 
-    # --- what the feeds tell (api.feed.Reader)
+    # --- what the feeds tell (api.streams.feed.Reader)
 
     def begin(self, topic: int, partition: int, offset: int) -> None:
         """Take note of a partition and the offset from which on it is read."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
-from api.event import Event
+from api.streams.event import Event
 from wire.errors import FieldError
 
 MAX_TEXT: Final = 64

@@ -17,8 +17,6 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from aiokafka.structs import RecordMetadata
 
-from api.batch import Batch
-from api.counts import Deliveries
 from api.errors import (
     DeliveryError,
     NotAcknowledgedError,
@@ -26,8 +24,10 @@ from api.errors import (
     ShuttingDownError,
     UnreachableError,
 )
-from api.link import Link
-from api.partitioning import partitioner
+from api.ingest.batch import Batch
+from api.ingest.counts import Deliveries
+from api.ingest.link import Link
+from api.ingest.partitioning import partitioner
 from api.settings import ApiSettings
 
 log = structlog.get_logger(__name__)

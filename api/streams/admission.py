@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from api.filters import Filter
 from api.problems import OVERLOADED, TOO_MANY, Problem
 from api.settings import ApiSettings
+from api.streams.filters import Filter
 
 
 class Admission:

@@ -5,9 +5,9 @@ from typing import Any, Final
 
 from sse_starlette import JSONServerSentEvent, ServerSentEvent
 
-from api.event import Event
-from api.filters import Filter
-from api.position import Cursor
+from api.streams.event import Event
+from api.streams.filters import Filter
+from api.streams.position import Cursor
 
 SEPARATOR: Final = "\n"
 HEARTBEAT: Final = ServerSentEvent(comment="heartbeat", sep=SEPARATOR).encode()

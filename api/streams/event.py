@@ -17,7 +17,7 @@ class Event:
         self, topic: int, partition: int, offset: int, timestamp_ms: int, value: bytes
     ) -> None:
         self.topic = topic
-        """FRAUD or LEGIT (api.position)."""
+        """FRAUD or LEGIT (api.streams.position)."""
         self.partition = partition
         self.offset = offset
         self.timestamp_ms = timestamp_ms

@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from api.event import Event
+from api.streams.event import Event
 
 PENDING: Final = b""
 """Stands for a verdict that is not there yet."""

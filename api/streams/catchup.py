@@ -9,12 +9,12 @@ import structlog
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
-from api import sse
-from api.filters import Filter
-from api.hub import Hub
-from api.position import STREAMS, Cursor, Position
-from api.replay import Replays
-from api.subscription import Cause, Subscription
+from api.streams import sse
+from api.streams.filters import Filter
+from api.streams.hub import Hub
+from api.streams.position import STREAMS, Cursor, Position
+from api.streams.replay import Replays
+from api.streams.subscription import Cause, Subscription
 from wire.errors import BrokerUnreachableError
 
 log = structlog.get_logger(__name__)

@@ -11,16 +11,16 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
-from api import answers, batches, bodies, preferences
-from api.answers import Answer
-from api.counts import Counts, Deliveries
 from api.errors import DeliveryError
-from api.event import Event
-from api.failures import invalid, undelivered
-from api.outbox import Outbox
+from api.ingest import answers, batches, bodies, preferences
+from api.ingest.answers import Answer
+from api.ingest.counts import Counts, Deliveries
+from api.ingest.failures import invalid, undelivered
+from api.ingest.outbox import Outbox
+from api.ingest.verdicts import Verdicts
 from api.problems import BODY_TIMEOUT, INTERNAL, OVERLOADED, TOO_LARGE, UNKNOWN_TRANSACTION, Problem
 from api.settings import ApiSettings
-from api.verdicts import Verdicts
+from api.streams.event import Event
 from wire.errors import MessageError
 from wire.messages import accept
 

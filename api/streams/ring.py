@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from api.event import Event
-from api.position import Cursor
+from api.streams.event import Event
+from api.streams.position import Cursor
 
 # What an event costs beside its bytes: the object, its slots and a place in the ring.
 EVENT_OVERHEAD_BYTES = 160

@@ -13,8 +13,8 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
-from api.event import Event
 from api.settings import ApiSettings
+from api.streams.event import Event
 from wire import kafka, topics
 
 log = structlog.get_logger(__name__)

@@ -19,13 +19,13 @@ from sse_starlette import EventSourceResponse
 from sse_starlette.sse import SendTimeoutError
 from starlette.types import Message, Receive, Scope, Send
 
-from api import sse
-from api.admission import Admission
-from api.catchup import Catchup, Wish
-from api.hub import Hub
 from api.protocol import connection_of
-from api.replay import Replays
-from api.subscription import Cause, Subscription
+from api.streams import sse
+from api.streams.admission import Admission
+from api.streams.catchup import Catchup, Wish
+from api.streams.hub import Hub
+from api.streams.replay import Replays
+from api.streams.subscription import Cause, Subscription
 
 log = structlog.get_logger(__name__)
 

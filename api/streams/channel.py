@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 
-from api import protocol, sse
-from api.event import Event
-from api.filters import Filter
-from api.position import Cursor, Position
-from api.subscription import Subscription
+from api import protocol
+from api.streams import sse
+from api.streams.event import Event
+from api.streams.filters import Filter
+from api.streams.position import Cursor, Position
+from api.streams.subscription import Subscription
 
 
 class Audience:

@@ -6,8 +6,8 @@ from typing import Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from api.event import Event
 from api.settings import ApiSettings
+from api.streams.event import Event
 from wire import kafka
 
 START_PATIENCE_S: Final = 5.0

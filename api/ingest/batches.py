@@ -7,12 +7,13 @@ from typing import Final
 import msgspec
 from starlette.types import Receive
 
-from api import answers, bodies
-from api.answers import Answer
-from api.batch import Batch
 from api.errors import DeliveryError, OverloadedError
-from api.failures import invalid, undelivered
-from api.outbox import Outbox
+from api.ingest import answers, bodies
+from api.ingest.answers import Answer
+from api.ingest.batch import Batch
+from api.ingest.failures import invalid, undelivered
+from api.ingest.outbox import Outbox
+from api.ingest.verdicts import Verdicts
 from api.problems import (
     INVALID_TRANSACTION,
     KAFKA_UNAVAILABLE,
@@ -21,7 +22,6 @@ from api.problems import (
     Problem,
 )
 from api.settings import ApiSettings
-from api.verdicts import Verdicts
 from wire.errors import MessageError
 from wire.messages import accept
 

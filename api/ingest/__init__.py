@@ -1,0 +1,1 @@
+"""Transactions in: HTTP bodies validated, put into Kafka, acknowledged, answered for."""
