@@ -192,12 +192,11 @@ async def test_details_by_keyboard(site: Watched, verdicts: Verdicts) -> None:
     page = await site.open("/stream/all?account=acct-keys")
     shadow = Reason("round-amounts", "2", "3 in 5 min", shadow=True)
     limit = Reason("amount-limit", "7", "amount 950.00 > 900")
-    await verdicts.publish(
-        [
-            verdict("950.00", source="acct-keys", reasons=(limit, shadow), metadata={"shop": "12"}),
-            verdict("2.00", source="acct-keys"),
-        ]
-    )
+    frauds = [
+        verdict("950.00", source="acct-keys", reasons=(limit, shadow), metadata={"shop": "12"}),
+        verdict("960.00", source="acct-keys"),  # one topic, one partition: an order to rely on
+    ]
+    await verdicts.publish(frauds)
     await expect(page.locator(ROWS)).to_have_count(2)
     await page.focus("#list")
     await page.keyboard.press("ArrowDown")
