@@ -15,6 +15,7 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 _EXTENSION: Final = "fraudstream.connection"
+_WHOLE: Final = "fraudstream.whole"
 
 
 class Connection:
@@ -45,18 +46,28 @@ class Connection:
 
 
 class Protocol(HttpToolsProtocol):
-    """Puts the connection into each request's scope."""
+    """Puts the connection into each request's scope, and notes when its body is whole."""
 
     def on_message_begin(self) -> None:
         """Begin a request."""
         super().on_message_begin()
         self.scope["extensions"] = {_EXTENSION: {"connection": Connection(self.transport)}}
 
+    def on_message_complete(self) -> None:
+        """End a request."""
+        super().on_message_complete()
+        self.scope["extensions"][_WHOLE] = {}
+
 
 def connection_of(scope: Scope) -> Connection | None:
     """Give the connection under a request; None where another server runs the application."""
     extension = scope.get("extensions", {}).get(_EXTENSION)
     return extension["connection"] if extension else None
+
+
+def is_whole(scope: Scope) -> bool:
+    """Whether the request's body is here already, so that to receive it takes no time."""
+    return _WHOLE in scope.get("extensions", ())
 
 
 def framed(chunk: bytes) -> bytes:
