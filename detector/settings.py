@@ -45,7 +45,7 @@ class DetectorSettings(KafkaSettings):
 
     # --- batches
     detector_batch_records: int = Field(
-        2_000, ge=1, le=100_000, description="most records in one transaction"
+        8_000, ge=1, le=100_000, description="most records in one transaction"
     )
     detector_batch_bytes: int = Field(
         1_000_000,
@@ -54,7 +54,7 @@ class DetectorSettings(KafkaSettings):
         description="most bytes in one produced batch; the broker's message.max.bytes bounds it",
     )
     detector_fetch_bytes: int = Field(
-        1_048_576,
+        2_097_152,
         ge=16_384,
         le=52_428_800,
         description="most bytes fetched ahead for one partition",
