@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import psutil
 from aiokafka import TopicPartition
 from aiokafka.structs import OffsetAndMetadata
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Consumer, KafkaException, Producer
 from confluent_kafka import TopicPartition as Position
 
 from compose import broker, jars
@@ -209,7 +209,10 @@ def committed(of: TopicSettings, group: str) -> int:
         group, Consumer({"bootstrap.servers": of.kafka_broker_url, "group.id": group})
     )
     positions = [Position(of.transactions_topic, partition) for partition in range(PARTITIONS)]
-    return sum(max(0, each.offset) for each in asker.committed(positions, 10))
+    try:
+        return sum(max(0, each.offset) for each in asker.committed(positions, 10))
+    except KafkaException:  # a fresh broker's coordinator is still loading
+        return 0
 
 
 _askers: dict[str, Consumer] = {}
