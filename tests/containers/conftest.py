@@ -89,7 +89,7 @@ class Stack:
             text=True,
             check=False,
         )
-        assert not check or done.returncode == 0, done.stderr[-3000:]
+        assert not check or done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
         return done.stdout
 
     def up(self, *services: str, file: str = PARTS, options: tuple[str, ...] = ()) -> None:
