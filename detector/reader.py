@@ -60,16 +60,22 @@ class Reader:
         Raises:
             StuckError: the broker has not answered a fetch for as long as the deadline.
         """
+        self._consumer.resume(self.partition)
         polled: dict[Any, Records] = await self._consumer.getmany(
             timeout_ms=self._poll_ms, max_records=most
         )
+        records = polled.get(self.partition, [])
+        if records and self.lag(records[-1].offset + 1) == 0:
+            # Nothing is fetched ahead of a reader that keeps up: it would be the few records of
+            # the next moment, and all those gathered since would wait for one more round.
+            self._consumer.pause(self.partition)
         now = asyncio.get_running_loop().time()
         answered = self._consumer.last_poll_timestamp(self.partition)
         if polled or answered != self._answered:
             self._answered, self._alive_at = answered, now
         elif now - self._alive_at > self._limit_s:
             raise StuckError(f"no answer to a fetch for {self._limit_s:g} s")
-        return polled.get(self.partition, [])
+        return records
 
     async def position(self) -> int:
         """Give the offset that is read next."""

@@ -69,6 +69,16 @@ class DetectorSettings(KafkaSettings):
         description="least time between two transactions of a partition that keeps up,"
         " in milliseconds: gathering a little lowers the total",
     )
+    detector_rest_share: float = Field(
+        3.0,
+        ge=0,
+        le=100,
+        description="rest after a transaction of a partition that keeps up, as a multiple of what"
+        " the transaction took",
+    )
+    detector_rest_ms: float = Field(
+        40.0, ge=0, le=1_000, description="longest such rest, in milliseconds"
+    )
     detector_dead_letter_bytes: int = Field(
         1_000_000,
         ge=1,

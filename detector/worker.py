@@ -143,10 +143,19 @@ class Worker:
         self.state = state
         spent = time.monotonic() - began
         self._count(outcome, records, spent)
-        self._metrics.lag[self.partition.partition] = reader.lag(next_offset)
-        pace = self._settings.detector_pace_ms / 1000
-        if spent < pace and not self._stopping:
-            await asyncio.sleep(pace - spent)
+        lag = self._metrics.lag[self.partition.partition] = reader.lag(next_offset)
+        if lag == 0 and not self._stopping:
+            await asyncio.sleep(self._rest(spent))
+
+    def _rest(self, spent: float) -> float:
+        """Give how long to gather after a transaction that took so long, in seconds.
+
+        A transaction costs the same for one record as for many. The longer it takes, the busier
+        the machines are, and the more a rest relieves them: all transactions get shorter by it.
+        """
+        settings = self._settings
+        rest = max(settings.detector_pace_ms / 1000 - spent, spent * settings.detector_rest_share)
+        return min(rest, settings.detector_rest_ms / 1000)
 
     def _count(self, outcome: Outcome, records: Records, seconds: float) -> None:
         metrics, state, partition = self._metrics, self.state, self.partition.partition
