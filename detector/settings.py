@@ -70,7 +70,7 @@ class DetectorSettings(KafkaSettings):
         " in milliseconds: gathering a little lowers the total",
     )
     detector_rest_share: float = Field(
-        3.0,
+        2.0,
         ge=0,
         le=100,
         description="rest after a transaction of a partition that keeps up, as a multiple of what"
