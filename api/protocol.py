@@ -40,6 +40,17 @@ class Connection:
         transport.write(framed)
         return True
 
+    def rest(self, seconds: float) -> None:
+        """Read nothing more from the client for a while: its next request waits in its socket."""
+        transport = self._transport
+        if not transport.is_closing():
+            transport.pause_reading()
+            asyncio.get_running_loop().call_later(seconds, self._read_on)
+
+    def _read_on(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+
     def abort(self) -> None:
         """Close at once, dropping what is waiting."""
         self._transport.abort()

@@ -65,6 +65,13 @@ class ApiSettings(KafkaSettings):
     max_requests_in_flight: int = Field(
         1024, ge=1, description="most POSTs under way in one process; more are answered 503"
     )
+    overload_rest_seconds: float = Field(
+        0.25,
+        ge=0,
+        le=10,
+        description="time for which a connection is not read after max_requests_in_flight refused"
+        " a request on it, in seconds",
+    )
     max_bytes_in_flight: int = Field(
         33_554_432,
         ge=65_536,

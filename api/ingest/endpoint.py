@@ -19,7 +19,7 @@ from api.ingest.failures import invalid, undelivered
 from api.ingest.outbox import Outbox
 from api.ingest.verdicts import Verdicts
 from api.problems import BODY_TIMEOUT, INTERNAL, OVERLOADED, TOO_LARGE, UNKNOWN_TRANSACTION, Problem
-from api.protocol import is_whole
+from api.protocol import connection_of, is_whole
 from api.settings import ApiSettings
 from api.streams.event import Event
 from wire.errors import MessageError
@@ -113,6 +113,11 @@ class Ingest:
             counts.problems[OVERLOADED.code] += 1
             for message in self._too_many:
                 await send(message)
+            connection = connection_of(scope)
+            if connection is not None:
+                # A refusal costs half of what a transaction does. A client that asks again at
+                # once, against Retry-After, must not keep those from being served that were let in.
+                connection.rest(self._settings.overload_rest_seconds)
             return
         counts.requests_in_flight += 1
         try:
