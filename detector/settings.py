@@ -105,7 +105,7 @@ class DetectorSettings(KafkaSettings):
         description="the broker rolls back a transaction open for longer, in milliseconds",
     )
     detector_deadline_seconds: float = Field(
-        45.0,
+        20.0,
         gt=0,
         le=900,
         description="longest wait for Kafka in one step before the process ends, in seconds",

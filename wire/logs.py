@@ -18,7 +18,10 @@ def configure(settings: Settings, part: str) -> None:
     terminal = sys.stderr.isatty()
     as_text = settings.log_format == "text" or (settings.log_format == "auto" and terminal)
     renderer: Any = (
-        structlog.dev.ConsoleRenderer(colors=terminal)
+        # Plain tracebacks: the pretty ones show local variables, and with them payloads.
+        structlog.dev.ConsoleRenderer(
+            colors=terminal, exception_formatter=structlog.dev.plain_traceback
+        )
         if as_text
         else structlog.processors.JSONRenderer()
     )
