@@ -33,7 +33,9 @@ class Supervisor:
     async def stop(self, prefix: str = "") -> None:
         """Stop the parts whose names begin so, all at once, each within its own time."""
         chosen = [name for name in self._kept if name.startswith(prefix)]
-        await asyncio.gather(*(self._kept.pop(name).stop() for name in chosen))
+        await asyncio.gather(*(self._kept[name].stop() for name in chosen))
+        for name in chosen:  # only now: until then `kill` must reach them
+            del self._kept[name]
 
     def kill(self) -> None:
         """End everything at once, asking nobody."""
@@ -58,12 +60,13 @@ class _Kept:
         self._child: Child | None = None
         self._stopping = asyncio.Event()
         self._task = asyncio.create_task(self._run(), name=part.name)
+        self._task.add_done_callback(self._on_end)
 
     async def stop(self) -> None:
         self._stopping.set()
         if self._child is not None:
             await self._child.stop()
-        await self._task
+        await asyncio.wait([self._task])
 
     def kill(self) -> None:
         self._stopping.set()
@@ -94,6 +97,12 @@ class _Kept:
                 last_line=child.last_line,
             )
             await self._pause(pause)
+
+    def _on_end(self, task: asyncio.Task[None]) -> None:
+        """Give up a part that the system would not start (no memory, no file handles)."""
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not self._failed.done():
+            self._failed.set_exception(error)
 
     async def _pause(self, pause: float) -> None:
         with suppress(TimeoutError):

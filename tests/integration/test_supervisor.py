@@ -82,6 +82,31 @@ async def test_a_part_that_will_not_stop_is_killed(tmp_path: Path) -> None:
     assert processes("stubborn") == []
 
 
+async def test_kill_reaches_a_part_that_is_being_stopped(tmp_path: Path) -> None:
+    """A second Ctrl-C does not wait for a part that takes its time."""
+    lines: list[str] = []
+    supervisor = Supervisor()
+    log = tmp_path / "part.log"
+    supervisor.start(part(log, STUBBORN, "slow-end", stop_seconds=99, on_line=lines.append))
+    await until(lambda: lines == ["up"])
+    stopping = asyncio.create_task(supervisor.stop())
+    await asyncio.sleep(0)
+    supervisor.kill()
+    async with asyncio.timeout(DEADLINE_S):
+        await stopping
+    assert processes("slow-end") == []
+
+
+async def test_a_part_that_cannot_be_started_is_told(tmp_path: Path) -> None:
+    """What the system refuses ends the stack with its cause instead of a silent wait."""
+    supervisor = Supervisor()
+    supervisor.start(Part("part", ("true",), tmp_path / "part.log", pass_fds=(99_999,)))
+    async with asyncio.timeout(DEADLINE_S):
+        with pytest.raises(OSError, match="descriptor"):
+            await supervisor.failure()
+    await supervisor.stop()
+
+
 async def test_parts_are_stopped_by_the_beginning_of_their_names(tmp_path: Path) -> None:
     """Ordered stop: one group of parts ends while another goes on."""
     names = ("sort-a-1", "sort-a-2", "sort-b-1")
