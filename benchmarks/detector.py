@@ -60,7 +60,7 @@ def transaction(number: int) -> tuple[bytes, bytes]:
     value = (
         f'{{"transaction_id":"{uuid.UUID(int=number)}","source":"{source}",'
         f'"target":"account-{number % 977:05}","amount":"{amount}","currency":"EUR",'
-        f'"occurred_at":"2026-01-01T12:00:00.000Z"}}'
+        f'"occurred_at":"2026-01-01T12:00:00Z"}}'
     )
     return source.encode(), value.encode()
 

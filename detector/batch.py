@@ -11,8 +11,9 @@ from datetime import datetime
 from typing import Final, Protocol
 
 from detector.engine import Engine
+from detector.verdicts import VerdictWriter
 from wire.errors import MessageError
-from wire.messages import Transaction, Verdict, decode_transaction, encode, instant
+from wire.messages import EARLIEST_MS, LATEST_MS, Transaction, decode_transaction
 
 MAX_ERROR_CHARACTERS: Final = 500
 """Longest explanation in a dead letter's `error` header."""
@@ -67,37 +68,22 @@ def judge(
     duplicates = 0
     outputs = {"legit": outcome.legit.append, "fraud": outcome.fraud.append}
     decide = engine.decide
-    version = engine.rules.version
+    write = VerdictWriter(engine.rules.version, decided_at).write
     for record in records:
+        received_ms = record.timestamp
         try:
-            transaction = decode_transaction(record.value or b"")
-            received_at = instant(record.timestamp)
-        except (MessageError, ValueError, OverflowError, OSError) as error:
-            reason = "no value" if record.value is None else str(error)
-            outcome.dead.append(dead_letter(record, reason, cut))
+            transaction = read(record.value, received_ms)
+        except MessageError as error:
+            outcome.dead.append(dead_letter(record, str(error), cut))
             continue
-        decided = decide(transaction, record.timestamp)
+        decided = decide(transaction, received_ms)
         if decided is None:
             duplicates += 1
             continue
-        verdict = Verdict(
-            transaction_id=transaction.transaction_id,
-            source=transaction.source,
-            target=transaction.target,
-            amount=transaction.amount,
-            currency=transaction.currency,
-            occurred_at=transaction.occurred_at,
-            metadata=transaction.metadata,
-            decision=decided.decision,
-            score=decided.score,
-            reasons=decided.reasons,
-            rules_version=version,
-            received_at=received_at,
-            decided_at=decided_at,
-        )
+        verdict = write(transaction, decided, received_ms)
         for hit in decided.reasons:
             outcome.rules[hit.rule] += 1
-        outputs[decided.decision]((transaction.source.encode(), encode(verdict), _NO_HEADERS))
+        outputs[decided.decision]((transaction.source.encode(), verdict, _NO_HEADERS))
     outcome.duplicates = duplicates
     return outcome
 
@@ -114,9 +100,23 @@ def replay(engine: Engine, records: Iterable[Record]) -> None:
 def transaction_in(record: Record) -> Transaction | None:
     """Give the record's transaction; None for one that lies in the dead letters."""
     try:
-        return decode_transaction(record.value or b"")
+        return read(record.value, record.timestamp)
     except MessageError:
         return None
+
+
+def read(value: bytes | None, received_ms: int) -> Transaction:
+    """Read the transaction in a record.
+
+    Raises:
+        MessageError: there is none, or its timestamp is beyond all calendars.
+    """
+    if value is None:
+        raise MessageError("no value")
+    transaction = decode_transaction(value)
+    if not EARLIEST_MS <= received_ms <= LATEST_MS:
+        raise MessageError(f"timestamp {received_ms} is not within the years 1 to 9999")
+    return transaction
 
 
 def dead_letter(record: Record, error: str, cut: int) -> Entry:

@@ -27,6 +27,10 @@ MAX_FIELD_ERRORS: Final = 32
 """Most errors listed for one refused transaction."""
 MAX_TRANSACTION_BYTES: Final = 16_384
 """Largest transaction accepted, in bytes of JSON as sent."""
+EARLIEST_MS: Final = -62_135_596_800_000
+"""First timestamp that `instant` takes: the beginning of the year 1, UTC."""
+LATEST_MS: Final = 253_402_300_799_999
+"""Last timestamp that `instant` takes: the end of the year 9999, UTC."""
 
 # Unicode category Cc: C0 controls, DEL and C1 controls.
 # Python's `$` also matches before a final line feed; that of ECMA 262 (and JSON Schema) does not.
@@ -36,6 +40,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _LETTERS = r"^[A-Z]{3}" + _END
 _CURRENCY = re.compile(r"[A-Z]{3}", re.ASCII)
 _AMOUNT = re.compile(r"(?=[\d.]*[1-9])(?:0|[1-9]\d{0,17})(?:\.\d{1,4})?", re.ASCII)
+_BACKSLASH, _DELETE = b"\\\x7f"
 _AMOUNT_EXPECTED = (
     f"must be greater than 0, with at most {MAX_AMOUNT_DIGITS} digits, 4 of them after the point"
 )
@@ -111,20 +116,29 @@ class Transaction(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
     source: _KnownIdentifier
     target: _KnownIdentifier
     amount: Decimal
-    currency: _KnownCurrency = DEFAULT_CURRENCY
+    # A factory's value is written, where a default would be left out.
+    currency: _KnownCurrency = msgspec.field(default_factory=lambda: DEFAULT_CURRENCY)
     occurred_at: Instant | None = None
     metadata: Metadata | None = None
 
-    def __post_init__(self) -> None:
-        """Check what the types do not; msgspec reports the ValueError as a validation error."""
+    def check(self, *, names: bool = True) -> None:
+        """Check what the types do not.
+
+        Args:
+            names: False if the ids and accounts are known to have no control characters.
+
+        Raises:
+            ValueError: a field is not as it must be; the text names it.
+        """
         if not _is_amount(str(self.amount)):
             raise ValueError(f"`amount` {_AMOUNT_EXPECTED}")
-        for name in (self.transaction_id, self.source, self.target):
-            # No control character is printable, and almost every name is.
-            if not name.isprintable() and _CONTROL.search(name):
-                raise ValueError("account and transaction ids have no control characters")
         if self.currency != DEFAULT_CURRENCY and _CURRENCY.fullmatch(self.currency) is None:
             raise ValueError("`currency` must be three letters A to Z")
+        if names:
+            for name in (self.transaction_id, self.source, self.target):
+                # No control character is printable, and almost every name is.
+                if not name.isprintable() and _CONTROL.search(name):
+                    raise ValueError("account and transaction ids have no control characters")
 
 
 class Reason(Struct, frozen=True, omit_defaults=True):
@@ -215,9 +229,12 @@ def decode_transaction(value: bytes) -> Transaction:
         MessageError: not JSON, or not a transaction.
     """
     try:
-        return _transaction.decode(value)
+        transaction = _transaction.decode(value)
+        # ASCII without escapes: of all control characters, JSON lets only DEL into a string.
+        transaction.check(names=not value.isascii() or _BACKSLASH in value or _DELETE in value)
     except (ValueError, RecursionError) as error:
         raise MessageError(str(error)) from None
+    return transaction
 
 
 def decode_verdict(value: bytes) -> Verdict:
@@ -232,8 +249,8 @@ def decode_verdict(value: bytes) -> Verdict:
         raise MessageError(str(error)) from None
 
 
-def encode(message: Struct) -> bytes:
-    """Write a message as JSON on one line, UTF-8, amounts as strings."""
+def encode(message: Any) -> bytes:
+    """Write a message, or a part of one, as JSON on one line, UTF-8, amounts as strings."""
     return _encoder.encode(message)
 
 
@@ -244,8 +261,9 @@ def instant(milliseconds: int) -> datetime:
 
 
 def _is_amount(text: str) -> bool:
-    within = len(text) - ("." in text) <= MAX_AMOUNT_DIGITS
-    return within and _AMOUNT.fullmatch(text) is not None
+    if len(text) > MAX_AMOUNT_DIGITS and len(text) - ("." in text) > MAX_AMOUNT_DIGITS:
+        return False
+    return _AMOUNT.fullmatch(text) is not None
 
 
 def _canonical_amount(token: bytes) -> str:

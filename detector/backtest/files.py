@@ -61,6 +61,7 @@ def _case(row: Any, number: int, label_field: str | None) -> Case:
     fields = {name: row[name] for name in row.keys() & _FIELDS}
     fields.setdefault("transaction_id", f"line-{number}")
     transaction = msgspec.convert(fields, Transaction, strict=False)
+    transaction.check()
     return Case(transaction, _received_ms(row, transaction), _reference(row, label_field))
 
 

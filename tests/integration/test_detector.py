@@ -133,8 +133,7 @@ async def test_verdicts_keep_partition_key_order_and_time(
         for f in found
     ]
     assert [m.value()[:-1] for m in records] == [
-        f.value()[: len(m.value()) - 1].replace(b',"currency":"EUR"', b"")
-        for m, f in zip(records, found, strict=True)
+        f.value()[: len(m.value()) - 1] for m, f in zip(records, found, strict=True)
     ]
 
 
