@@ -5,12 +5,15 @@ verdict follows from the log.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final, Protocol
+from typing import Final
+
+from aiokafka import TopicPartition
 
 from detector.engine import Engine
+from detector.records import Entry, Headers, Record
 from detector.verdicts import VerdictWriter
 from wire.errors import MessageError
 from wire.messages import EARLIEST_MS, LATEST_MS, Transaction, decode_transaction
@@ -18,24 +21,7 @@ from wire.messages import EARLIEST_MS, LATEST_MS, Transaction, decode_transactio
 MAX_ERROR_CHARACTERS: Final = 500
 """Longest explanation in a dead letter's `error` header."""
 
-Headers = Sequence[tuple[str, bytes]]
-
-
-class Record(Protocol):
-    """What is read of a Kafka record (aiokafka's ConsumerRecord has it)."""
-
-    topic: str
-    partition: int
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: Headers
-
-
-Entry = tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]
-"""Key, value and headers of a record to write."""
-_NO_HEADERS: Final[list[tuple[str, bytes]]] = []  # the same one for all: aiokafka wants a list
+_NO_HEADERS: Final[Headers] = []  # the same one for all: aiokafka wants a list
 
 
 @dataclass(slots=True)
@@ -54,7 +40,11 @@ class Outcome:
 
 
 def judge(
-    engine: Engine, records: Iterable[Record], decided_at: datetime, cut: int = 1_000_000
+    engine: Engine,
+    records: Iterable[Record],
+    decided_at: datetime,
+    place: TopicPartition,
+    cut: int = 1_000_000,
 ) -> Outcome:
     """Decide on each record; moves the engine's windows.
 
@@ -62,6 +52,7 @@ def judge(
         engine: has seen the partition up to the first of these records.
         records: consecutive records of one partition.
         decided_at: the clock, UTC.
+        place: that partition.
         cut: a longer record (key, value and headers together, in bytes) is cut in its dead letter.
     """
     outcome = Outcome()
@@ -74,7 +65,7 @@ def judge(
         try:
             transaction = read(record.value, received_ms)
         except MessageError as error:
-            outcome.dead.append(dead_letter(record, str(error), cut))
+            outcome.dead.append(dead_letter(place, record, str(error), cut))
             continue
         decided = decide(transaction, received_ms)
         if decided is None:
@@ -119,7 +110,7 @@ def read(value: bytes | None, received_ms: int) -> Transaction:
     return transaction
 
 
-def dead_letter(record: Record, error: str, cut: int) -> Entry:
+def dead_letter(place: TopicPartition, record: Record, error: str, cut: int) -> Entry:
     """Keep a record as it was, with headers that say where it lay and what is wrong with it.
 
     The headers are appended, UTF-8 text: `topic`, `partition`, `offset`, `error`; and `cut`, the
@@ -129,8 +120,8 @@ def dead_letter(record: Record, error: str, cut: int) -> Entry:
     key, value, headers = record.key, record.value, list(record.headers)
     size = len(key or b"") + len(value or b"") + sum(len(h) + len(v or b"") for h, v in headers)
     notes = [
-        ("topic", record.topic.encode()),
-        ("partition", str(record.partition).encode()),
+        ("topic", place.topic.encode()),
+        ("partition", str(place.partition).encode()),
         ("offset", str(record.offset).encode()),
         ("error", error[:MAX_ERROR_CHARACTERS].encode()),
     ]

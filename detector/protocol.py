@@ -1,19 +1,19 @@
-"""The requests of Kafka's transactions version 2 (KIP-890) that aiokafka does not know.
+"""The requests of exactly-once processing in the versions that aiokafka does not know.
 
-With them, a broker adds partitions and groups to a transaction when they are first written to, so
-that AddPartitionsToTxn and AddOffsetsToTxn fall away: three round trips where there were five. And
-the end of each transaction raises the producer's epoch, so that nothing late can get into the next.
+* TxnOffsetCommit 3 and 5: with the group's generation and member (KIP-447), so that the coordinator
+  turns a process away that is no longer in the group.
+* OffsetFetch 7: only offsets that no open transaction will change (KIP-447).
+* Transactions version 2 (KIP-890): Produce 12, TxnOffsetCommit 5 and EndTxn 5, and ApiVersions 3 to
+  learn if the cluster has the feature switched on. A broker then adds partitions and groups to a
+  transaction when they are first written to: three round trips where there were five. And the end
+  of each transaction raises the producer's epoch, so that nothing late can get into the next.
 
-Only the wire formats are here, in the versions that belong together: Produce 12, TxnOffsetCommit 5,
-EndTxn 5, and ApiVersions 3 to learn if the cluster has the feature switched on.
+Only the wire formats are here.
 """
 
 from io import BytesIO
 from typing import Any, Final
 
-from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import IncompatibleBrokerVersion
-from aiokafka.protocol.admin import ApiVersionRequest
 from aiokafka.protocol.api import RequestStruct, Response, ResponseHeader_v0
 from aiokafka.protocol.types import (
     Boolean,
@@ -25,32 +25,12 @@ from aiokafka.protocol.types import (
     Int64,
     Schema,
     TaggedFields,
+    UnsignedVarInt32,
 )
-
-TRANSACTION_ABORTABLE: Final = 120
-"""Error code: this transaction can only be rolled back."""
-PRODUCER_FENCED: Final = 90
-"""Error code: a later producer has this transactional id."""
 
 _TEXT: Final = CompactString("utf-8")
 _TAGS: Final = ("tags", TaggedFields)
-_NONE: Final[dict[int, bytes]] = {}
-_SOFTWARE: Final = ("fraudstream", "1")
-_FEATURE: Final = "transaction.version"
-_FINALIZED: Final = 2
-"""Tag of the finalized features in the ApiVersions response."""
-_Features: Final = CompactArray(("name", _TEXT), ("max_level", Int16), ("min_level", Int16), _TAGS)
-
-
-async def speaks_version_2(client: AIOKafkaClient) -> bool:
-    """Tell if the cluster has transactions version 2 switched on."""
-    try:
-        answer = await client.send(client.get_random_node(), _Features3())
-    except IncompatibleBrokerVersion:
-        return False
-    found = answer.tags.get(_FINALIZED)
-    levels = _Features.decode(BytesIO(found)) if found else []
-    return any(name == _FEATURE and level >= 2 for name, level, *_ in levels or ())  # noqa: PLR2004
+NO_TAGS: Final[dict[int, bytes]] = {}
 
 
 class _ApiVersionsResponse3(Response):  # type: ignore[misc] # untyped library
@@ -64,7 +44,7 @@ class _ApiVersionsResponse3(Response):  # type: ignore[misc] # untyped library
     )
 
 
-class _ApiVersions3(RequestStruct):  # type: ignore[misc]
+class ApiVersions3(RequestStruct):  # type: ignore[misc]
     FLEXIBLE_VERSION = True
     API_KEY = 18
     API_VERSION = 3
@@ -74,13 +54,6 @@ class _ApiVersions3(RequestStruct):  # type: ignore[misc]
     def parse_response_header(self, read_buffer: BytesIO | bytes) -> ResponseHeader_v0:
         # The one response whose header has no tags in any version: old clients must read it.
         return ResponseHeader_v0.decode(read_buffer)
-
-
-class _Features3(ApiVersionRequest):  # type: ignore[misc]
-    def prepare(self, versions: dict[int, tuple[int, int]]) -> RequestStruct:
-        if versions.get(self.API_KEY, (0, 0))[1] < _ApiVersions3.API_VERSION:
-            raise IncompatibleBrokerVersion("ApiVersions 3 is needed")
-        return _ApiVersions3(*_SOFTWARE, _NONE)
 
 
 class _ProduceResponse12(Response):  # type: ignore[misc]
@@ -117,7 +90,7 @@ class _ProduceResponse12(Response):  # type: ignore[misc]
         return [(topic, [entry[:-1] for entry in entries]) for topic, entries, _ in self.responses]
 
 
-class _Produce12(RequestStruct):  # type: ignore[misc]
+class Produce12(RequestStruct):  # type: ignore[misc]
     FLEXIBLE_VERSION = True
     API_KEY = 0
     API_VERSION = 12
@@ -140,12 +113,23 @@ class _Produce12(RequestStruct):  # type: ignore[misc]
         _TAGS,
     )
 
-    def __init__(self, transactional_id: str, acks: int, timeout_ms: int, topics: Any) -> None:
-        tagged = [
-            (topic, [(partition, bytes(records), _NONE) for partition, records in entries], _NONE)
-            for topic, entries in topics
+    def encode(self) -> bytes:
+        """Give the bytes, putting them together once: the schema's way copies records six times."""
+        parts = [
+            _TEXT.encode(self.transactional_id),
+            Int16.encode(self.acks),
+            Int32.encode(self.timeout_ms),
+            UnsignedVarInt32.encode(len(self.topics) + 1),
         ]
-        super().__init__(transactional_id, acks, timeout_ms, tagged, _NONE)
+        no_tags = TaggedFields.encode(NO_TAGS)
+        for topic, partitions, _ in self.topics:
+            parts += (_TEXT.encode(topic), UnsignedVarInt32.encode(len(partitions) + 1))
+            for partition, records, _ in partitions:
+                size = UnsignedVarInt32.encode(len(records) + 1)
+                parts += (Int32.encode(partition), size, records, no_tags)
+            parts.append(no_tags)
+        parts.append(no_tags)
+        return b"".join(parts)
 
 
 class _TxnOffsetCommitResponse5(Response):  # type: ignore[misc]
@@ -170,7 +154,7 @@ class _TxnOffsetCommitResponse5(Response):  # type: ignore[misc]
         return [(topic, [entry[:-1] for entry in entries]) for topic, entries, _ in self.responses]
 
 
-class _TxnOffsetCommit5(RequestStruct):  # type: ignore[misc]
+class TxnOffsetCommit5(RequestStruct):  # type: ignore[misc]
     FLEXIBLE_VERSION = True
     API_KEY = 28
     API_VERSION = 5
@@ -203,15 +187,55 @@ class _TxnOffsetCommit5(RequestStruct):  # type: ignore[misc]
         _TAGS,
     )
 
-    def __init__(
-        self, transactional_id: str, group: str, producer_id: int, epoch: int, topics: Any
-    ) -> None:
-        tagged = [
-            (topic, [(partition, offset, -1, note, _NONE) for partition, offset, note in p], _NONE)
-            for topic, p in topics
-        ]
-        # Of no generation and no member: the epoch alone fences here.
-        super().__init__(transactional_id, group, producer_id, epoch, -1, "", None, tagged, _NONE)
+
+class _TxnOffsetCommitResponse3(_TxnOffsetCommitResponse5):
+    API_VERSION = 3
+
+
+class TxnOffsetCommit3(TxnOffsetCommit5):
+    API_VERSION = 3
+    RESPONSE_TYPE = _TxnOffsetCommitResponse3
+
+
+class _OffsetFetchResponse7(Response):  # type: ignore[misc]
+    API_KEY = 9
+    API_VERSION = 7
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        (
+            "topics",
+            CompactArray(
+                ("topic", _TEXT),
+                (
+                    "partitions",
+                    CompactArray(
+                        ("partition", Int32),
+                        ("offset", Int64),
+                        ("leader_epoch", Int32),
+                        ("metadata", _TEXT),
+                        ("error_code", Int16),
+                        _TAGS,
+                    ),
+                ),
+                _TAGS,
+            ),
+        ),
+        ("error_code", Int16),
+        _TAGS,
+    )
+
+
+class OffsetFetch7(RequestStruct):  # type: ignore[misc]
+    FLEXIBLE_VERSION = True
+    API_KEY = 9
+    API_VERSION = 7
+    RESPONSE_TYPE = _OffsetFetchResponse7
+    SCHEMA = Schema(
+        ("group_id", _TEXT),
+        ("topics", CompactArray(("topic", _TEXT), ("partitions", CompactArray(Int32)), _TAGS)),
+        ("require_stable", Boolean),
+        _TAGS,
+    )
 
 
 class _EndTxnResponse5(Response):  # type: ignore[misc]
@@ -226,7 +250,7 @@ class _EndTxnResponse5(Response):  # type: ignore[misc]
     )
 
 
-class _EndTxn5(RequestStruct):  # type: ignore[misc]
+class EndTxn5(RequestStruct):  # type: ignore[misc]
     FLEXIBLE_VERSION = True
     API_KEY = 26
     API_VERSION = 5
@@ -238,23 +262,3 @@ class _EndTxn5(RequestStruct):  # type: ignore[misc]
         ("committed", Boolean),
         _TAGS,
     )
-
-    def __init__(
-        self, transactional_id: str, producer_id: int, epoch: int, committed: bool
-    ) -> None:
-        super().__init__(transactional_id, producer_id, epoch, bool(committed), _NONE)
-
-
-_STRUCTS: Final = {struct.API_KEY: struct for struct in (_Produce12, _TxnOffsetCommit5, _EndTxn5)}
-
-
-class Version2:
-    """One of aiokafka's requests, in the version that belongs to transactions version 2."""
-
-    def __init__(self, request: Any) -> None:
-        self.required_acks = -1
-        self._request = request
-
-    def prepare(self, _versions: dict[int, tuple[int, int]]) -> RequestStruct:
-        """Give what goes over the wire; a cluster with the feature knows it."""
-        return self._request.build(_STRUCTS[self._request.API_KEY])

@@ -1,20 +1,21 @@
-"""One detector process: a member of the group, with a worker for each partition assigned to it.
+"""One detector process: a member of the group, with a worker for what is assigned to it.
 
 The group's consumer only says which partitions are ours: it reads nothing (its partitions are
-paused). Each worker has a reader and a writer of its own, so that a partition's replay, back-log
-or failure is nobody else's, and so that no rebalance callback, which aiokafka runs in a task of
-its own (aiokafka #335), shares anything with a read.
+paused). Each assignment has a worker of its own, with its own connections, so that no rebalance
+callback, which aiokafka runs in a task of its own (aiokafka #335), shares anything with a read.
 
 Every failure ends the process with a code that is not 0, for the supervisor to start it again:
 a fresh start goes through the same few steps as a takeover, and those are tested. Only a fenced
-worker ends alone: its partition has another owner, and the group will tell us so. If the group
-still holds it ours after a while (the broker timed the transaction out), the process ends too.
+worker ends alone: its partitions have another owner, and the group will tell us so. If the group
+still holds them ours after a while (the broker timed the transaction out), the process ends too.
 """
 
 import asyncio
+import gc
 import signal
 import time
 from collections.abc import Iterable
+from typing import Final
 
 import structlog
 import uvloop
@@ -22,17 +23,20 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from aiokafka.errors import KafkaError
 
-from detector.deadline import deadline
 from detector.errors import FencedError, StuckError
 from detector.exporter import serving
 from detector.metrics import Metrics
+from detector.requests import Membership
 from detector.rulesfile import RulesSource
 from detector.settings import DetectorSettings
-from detector.worker import State, Worker
+from detector.states import State
+from detector.worker import Worker
 from wire import kafka, logs, topics
 from wire.metrics import MetricsError
 
 log = structlog.get_logger(__name__)
+GARBAGE_AFTER: Final = 200_000
+"""New objects after which Python looks for unreachable cycles."""
 
 
 def serve(settings: DetectorSettings) -> int:
@@ -44,6 +48,10 @@ def serve(settings: DetectorSettings) -> int:
     """
     logs.configure(settings, "detector")
     rules = RulesSource(settings.detector_rules)
+    # What lives long is no garbage; and a batch makes many objects, but no cycles of them. Looking
+    # for some in the midst of each would take a quarter of the time.
+    gc.freeze()
+    gc.set_threshold(GARBAGE_AFTER)
     try:
         uvloop.run(_serve(settings, rules))
     except (StuckError, KafkaError) as error:
@@ -75,9 +83,9 @@ class Detector(ConsumerRebalanceListener):  # type: ignore[misc] # untyped libra
         self._settings = settings
         self._rules = rules
         self._stop = asyncio.Event()
-        self._workers: dict[TopicPartition, tuple[Worker, asyncio.Task[None]]] = {}
+        self._working: tuple[Worker, asyncio.Task[None]] | None = None
         self._kept: dict[TopicPartition, State] = {}
-        self._fenced: dict[TopicPartition, float] = {}
+        self._fenced_at: float | None = None
         self._member: AIOKafkaConsumer = None
 
     @property
@@ -103,7 +111,7 @@ class Detector(ConsumerRebalanceListener):  # type: ignore[misc] # untyped libra
         working.cancel()
         await asyncio.wait((working,))
         try:
-            await self._drain(self._workers)
+            await self._drain()
         finally:
             if self._member is not None:
                 await kafka.close(self._member)
@@ -135,66 +143,62 @@ class Detector(ConsumerRebalanceListener):  # type: ignore[misc] # untyped libra
             partition_assignment_strategy=(StickyPartitionAssignor,),
         )
 
-    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        """Finish the batches in hand; keep the windows in case the partitions come back."""
-        await self._drain(revoked)
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:  # noqa: ARG002
+        """Finish the batch in hand; keep the windows in case the partitions come back.
+
+        All of them are revoked in every rebalance: the assignor is no cooperative one.
+        """
+        await self._drain()
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        """Start a worker for each partition."""
-        partitions = sorted(assigned)
-        self._member.pause(*partitions)
-        log.info("assigned", partitions=[each.partition for each in partitions])
-        self._fenced.clear()
-        for partition in partitions:
-            worker = Worker(
-                self._settings,
-                partition,
-                rules=self._rules,
-                committed=self._committed,
-                metrics=self.metrics,
-                state=self._kept.pop(partition, None),
-            )
-            task = asyncio.create_task(worker.run(), name=f"worker {partition.partition}")
-            self._workers[partition] = worker, task
-        self._kept.clear()
-
-    async def _drain(self, partitions: Iterable[TopicPartition]) -> None:
-        ended = [self._workers.pop(each) for each in tuple(partitions) if each in self._workers]
-        for worker, _ in ended:
-            worker.stop()
-        if not ended:
+        """Start a worker for the partitions."""
+        places = sorted(assigned)
+        self._member.pause(*places)
+        log.info("assigned", partitions=[place.partition for place in places])
+        await self._drain()
+        self._fenced_at = None
+        kept, self._kept = self._kept, {}
+        if not places:
             return
-        tasks = [task for _, task in ended]
-        _, late = await asyncio.wait(tasks, timeout=self._settings.detector_drain_seconds)
-        for task in late:  # its next owner fences it
+        group = self._member._coordinator  # noqa: SLF001 - it tells nobody its generation
+        worker = Worker(
+            self._settings,
+            places,
+            membership=Membership(self._settings.detector_group, group.generation, group.member_id),
+            asker=self._member,
+            rules=self._rules,
+            metrics=self.metrics,
+            states={place: state for place, state in kept.items() if place in places},
+        )
+        self._working = worker, asyncio.create_task(worker.run(), name="worker")
+
+    async def _drain(self) -> None:
+        if self._working is None:
+            return
+        (worker, task), self._working = self._working, None
+        worker.stop()
+        await asyncio.wait((task,), timeout=self._settings.detector_drain_seconds)
+        if not task.done():  # the next owner settles what it leaves open
             task.cancel()
-        if late:
-            log.warning("workers cut off", tasks=[task.get_name() for task in late])
-            await asyncio.wait(late, timeout=kafka.STOP_TIMEOUT_S)
-        for worker, task in ended:
-            self.metrics.forget(worker.partition.partition)
-            if worker.state is not None and task not in late:
-                self._kept[worker.partition] = worker.state
-            if not task.cancelled() and isinstance(task.exception(), Exception):
-                log.warning("worker had failed", task=task.get_name(), error=str(task.exception()))
+            log.warning("worker cut off")
+            await asyncio.wait((task,), timeout=kafka.STOP_TIMEOUT_S)
+        for place in worker.places:
+            self.metrics.forget(place.partition)
+        self._kept = worker.states.kept()
+        if task.done() and not task.cancelled() and isinstance(task.exception(), Exception):
+            log.warning("worker had failed", error=str(task.exception()))
 
     def _check(self) -> None:
-        """Raise what ended a worker, unless that is another worker's taking over."""
+        """Raise what ended the worker, unless that is another one's taking over."""
+        if self._working is None or not self._working[1].done():
+            return
+        error = self._working[1].exception()
+        if not isinstance(error, FencedError):
+            raise error or StuckError("the worker ended by itself")
         now = time.monotonic()
-        for partition, (_, task) in self._workers.items():
-            if not task.done():
-                continue
-            error = task.exception()
-            if not isinstance(error, FencedError):
-                raise error or StuckError(f"{task.get_name()} ended by itself")
-            if partition not in self._fenced:
-                log.warning("fenced", partition=partition.partition, error=str(error))
-                self.metrics.fenced += 1
-            since = self._fenced.setdefault(partition, now)
-            if now - since > 2 * self._settings.detector_session_timeout_ms / 1000:
-                raise StuckError(f"fenced, but still assigned: partition {partition.partition}")
-
-    async def _committed(self, partition: TopicPartition) -> int | None:
-        async with deadline(self._settings.detector_deadline_seconds, "committed offset"):
-            offset: int | None = await self._member.committed(partition)
-        return offset
+        if self._fenced_at is None:
+            log.warning("fenced", error=str(error))
+            self.metrics.fenced += 1
+            self._fenced_at = now
+        if now - self._fenced_at > 2 * self._settings.detector_session_timeout_ms / 1000:
+            raise StuckError("fenced, but the partitions are still assigned")

@@ -44,9 +44,6 @@ class DetectorSettings(KafkaSettings):
     )
 
     # --- batches
-    detector_batch_records: int = Field(
-        8_000, ge=1, le=100_000, description="most records in one transaction"
-    )
     detector_batch_bytes: int = Field(
         1_000_000,
         ge=16_384,
@@ -54,10 +51,14 @@ class DetectorSettings(KafkaSettings):
         description="most bytes in one produced batch; the broker's message.max.bytes bounds it",
     )
     detector_fetch_bytes: int = Field(
-        2_097_152,
+        400_000,
         ge=16_384,
         le=52_428_800,
-        description="most bytes fetched ahead for one partition",
+        description="most bytes of one partition in a fetch, and so in a transaction; a larger"
+        " record comes alone",
+    )
+    detector_fetch_total_bytes: int = Field(
+        8_000_000, ge=16_384, le=52_428_800, description="most bytes in a fetch from one broker"
     )
     detector_poll_ms: int = Field(
         200, ge=10, le=1_000, description="longest wait for records in one go, in milliseconds"
@@ -66,14 +67,14 @@ class DetectorSettings(KafkaSettings):
         6.0,
         ge=0,
         le=1_000,
-        description="least time between two transactions of a partition that keeps up,"
+        description="least time between two transactions of a detector that keeps up,"
         " in milliseconds: gathering a little lowers the total",
     )
     detector_rest_share: float = Field(
-        2.0,
+        1.0,
         ge=0,
         le=100,
-        description="rest after a transaction of a partition that keeps up, as a multiple of what"
+        description="rest after a transaction of a detector that keeps up, as a multiple of what"
         " the transaction took",
     )
     detector_rest_ms: float = Field(

@@ -1,78 +1,90 @@
-"""The worker of one partition: reads, decides and writes it, for as long as it owns it.
+"""The worker: reads, decides and writes the partitions of one assignment, for as long as it lasts.
 
-The order of the start is what makes it exactly once: the writer first (the former owner is fenced
-and its transaction settled), then the committed offset, then the state from the log, then the
-first batch. After a roll-back the whole order is gone through again, so that a batch is always
-read from the committed offset and judged by windows that hold just what lies before it.
+The order of the start is what makes it exactly once: the writer first (former owners are fenced and
+their transactions settled), then the committed offsets, then the state from the log, then the first
+batch. After a roll-back the whole order is gone through again, so that a batch is always read from
+the committed offset and judged by windows that hold just what lies before it.
+
+All partitions share one loop: what has come of each is decided on and written in one transaction,
+which costs the same for one partition as for many. A partition whose state is being rebuilt is read
+in the same loop, and joins the transactions when it is done.
 """
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from detector.batch import Outcome, judge, replay
-from detector.engine import Engine
+from detector.batch import Outcome, judge
 from detector.errors import AbortedError, StuckError
+from detector.history import History
 from detector.metrics import Metrics
-from detector.reader import Reader, Records
+from detector.records import Record
+from detector.requests import Membership
 from detector.rulesfile import RulesSource
 from detector.settings import DetectorSettings
+from detector.source import Chunk, Source
+from detector.states import State, States
 from detector.windows import WindowLimits
 from detector.writer import Writer
+from wire import kafka
 from wire.messages import instant
 
 log = structlog.get_logger(__name__)
-PROGRESS_EVERY_S: Final = 2.0
 END_TO_END_SAMPLES: Final = 64
 """Most times taken of one batch for the end-to-end histogram."""
 
-Committed = Callable[[TopicPartition], Awaitable[int | None]]
-
 
 @dataclass(slots=True)
-class State:
-    """The windows of a partition, and the offset that they go up to."""
+class Batch:
+    """What was decided on in one go, and where the partitions go on after it."""
 
-    engine: Engine
-    offset: int
+    began: float
+    decided_ms: int
+    chunks: list[Chunk] = field(default_factory=list)
+    outcomes: dict[int, Outcome] = field(default_factory=dict)
+    offsets: dict[int, int] = field(default_factory=dict)
 
 
 class Worker:
-    """Decides on the records of one partition."""
+    """Decides on the records of some partitions."""
 
     def __init__(
         self,
         settings: DetectorSettings,
-        partition: TopicPartition,
+        places: Sequence[TopicPartition],
         *,
+        membership: Membership,
+        asker: AIOKafkaConsumer,
         rules: RulesSource,
-        committed: Committed,
         metrics: Metrics,
-        state: State | None = None,
+        states: Mapping[TopicPartition, State] | None = None,
     ) -> None:
         """Make a worker.
 
         Args:
             settings: its bounds and deadlines.
-            partition: what it owns.
+            places: the partitions that it owns, of one topic.
+            membership: as whom it owns them.
+            asker: any started consumer, to ask for offsets.
             rules: where the rules in force are found.
-            committed: asks the group for its committed offset.
             metrics: where it counts.
-            state: windows kept from an earlier ownership; used only if nothing came between.
+            states: windows kept from an earlier ownership; used only if nothing came between.
         """
-        self.partition = partition
-        self.state = state
+        self.places = tuple(places)
+        limits = WindowLimits(settings.detector_window_entries)
+        self.states = States(limits, rules, metrics, states or {})
         self._settings = settings
-        self._rules = rules
-        self._committed = committed
+        self._membership = membership
+        self._asker = asker
         self._metrics = metrics
+        self._writing: asyncio.Task[None] | None = None
         self._stopping = False
-        self._log = log.bind(topic=partition.topic, partition=partition.partition)
 
     def stop(self) -> None:
         """End after the batch in hand."""
@@ -91,61 +103,99 @@ class Worker:
             try:
                 await self._own()
             except AbortedError as error:
-                self.state = None  # the windows have moved on over records that are read again
                 self._metrics.aborts += 1
                 aborts = 1 if self._metrics.batches > done else aborts + 1
                 if aborts > self._settings.detector_aborts:
                     raise StuckError(f"{aborts} roll-backs in a row: {error}") from error
-                self._log.warning("transaction rolled back", error=str(error), in_a_row=aborts)
+                log.warning("transaction rolled back", error=str(error), in_a_row=aborts)
                 await asyncio.sleep(min(0.1 * 2 ** (aborts - 1), 2.0))
 
     async def _own(self) -> None:
-        writer = Writer(self._settings, self.partition)
-        reader = Reader(self._settings, self.partition)
-        try:
-            await writer.start()
-            await reader.start()
-            state = await self._restore(reader)
-            while state and not self._stopping:
-                records = await reader.read(self._settings.detector_batch_records)
-                if records and (state := await self._with_rules(state, reader)):
-                    await self._settle(records, state, reader, writer)
-        finally:
-            await asyncio.gather(writer.stop(), reader.stop())
+        async with AsyncExitStack() as stack:
+            writing, reading = [await self._connected(stack) for _ in range(2)]
+            numbers = [place.partition for place in self.places]
+            writer = Writer(self._settings, writing, numbers, self._membership)
+            committed = await writer.take_over()
+            source = Source(self._settings, reading)
+            stack.push_async_callback(source.stop)
+            history = History(self._settings, self._asker, source)
+            offsets = await history.resume_at(
+                {place: committed[place.partition] for place in self.places}
+            )
+            await self.states.restore(offsets, source, history)
+            stack.push_async_callback(self._cancel_write)
+            while not self._stopping:
+                chunks = await source.read()
+                sent_back = await self.states.follow_rules(source, history)
+                ready = [
+                    ready
+                    for chunk in chunks
+                    if chunk.place not in sent_back and (ready := self.states.take(chunk))
+                ]
+                if ready:
+                    await self._settle(ready, writer)
+            await self._written()
 
-    async def _with_rules(self, state: State, reader: Reader) -> State | None:
-        """Put new rules in force, between two batches; from the log where they look back further.
-
-        The reader ends up where it was. None if stopped on the way.
-        """
-        rules = self._rules.rules
-        if rules is state.engine.rules:
-            return state
-        if state.engine.fits(rules):
-            state.engine.rules = rules
-            return state
-        resume = await reader.position()
-        replayed = await self._replayed(reader, state.offset)
-        reader.seek(resume)
-        return replayed
-
-    async def _settle(self, records: Records, state: State, reader: Reader, writer: Writer) -> None:
-        """Decide on the records and write what comes of it, in one transaction."""
-        began = time.monotonic()
-        now_ms = time.time_ns() // 1_000_000
-        outcome = judge(
-            state.engine, records, instant(now_ms), self._settings.detector_dead_letter_bytes
+    async def _connected(self, stack: AsyncExitStack) -> kafka.RawClient:
+        settings = self._settings
+        topics = (
+            settings.transactions_topic,
+            settings.legit_topic,
+            settings.fraud_topic,
+            settings.dead_letter_topic,
         )
-        next_offset = records[-1].offset + 1
-        self.state = None  # in doubt until the transaction is settled
-        await writer.write(outcome, next_offset, now_ms)
-        state.offset = next_offset
-        self.state = state
-        spent = time.monotonic() - began
-        self._count(outcome, records, spent)
-        lag = self._metrics.lag[self.partition.partition] = reader.lag(next_offset)
-        if lag == 0 and not self._stopping:
-            await asyncio.sleep(self._rest(spent))
+        client = await kafka.start(lambda: kafka.client(settings, topics))
+        stack.push_async_callback(kafka.close, client)
+        return client
+
+    async def _settle(self, chunks: Sequence[Chunk], writer: Writer) -> None:
+        """Decide on the records and write what comes of them, in one transaction.
+
+        With a back-log, the next ones are decided on while these are being written. Should the
+        transaction be rolled back, so is all that was decided since: no state is ahead of the
+        committed offset that the next start finds, without being rebuilt.
+        """
+        batch = self._decide(chunks)
+        await self._written()
+        if batch.offsets:
+            self._writing = asyncio.create_task(self._write(batch, writer), name="write")
+        if not any(chunk.lag for chunk in chunks):
+            await self._written()
+            if not self._stopping:
+                await asyncio.sleep(self._rest(time.monotonic() - batch.began))
+
+    def _decide(self, chunks: Sequence[Chunk]) -> Batch:
+        batch = Batch(time.monotonic(), time.time_ns() // 1_000_000)
+        decided_at = instant(batch.decided_ms)
+        cut = self._settings.detector_dead_letter_bytes
+        for chunk in chunks:
+            if chunk.records:
+                place, state = chunk.place, self.states[chunk.place]
+                outcome = judge(state.engine, chunk.records, decided_at, place, cut)
+                batch.outcomes[place.partition] = outcome
+                batch.offsets[place.partition] = state.offset = chunk.next_offset
+                batch.chunks.append(chunk)
+        return batch
+
+    async def _write(self, batch: Batch, writer: Writer) -> None:
+        await writer.write(batch.outcomes, batch.offsets, batch.decided_ms)
+        self._count(batch, time.monotonic() - batch.began)
+
+    async def _written(self) -> None:
+        """Wait until nothing is being written; raises what the writer does."""
+        if self._writing is not None:
+            writing, self._writing = self._writing, None
+            try:
+                await writing
+            except asyncio.CancelledError:
+                writing.cancel()
+                raise
+
+    async def _cancel_write(self) -> None:
+        if self._writing is not None:
+            self._writing.cancel()
+            await asyncio.wait((self._writing,))
+            self._writing = None
 
     def _rest(self, spent: float) -> float:
         """Give how long to gather after a transaction that took so long, in seconds.
@@ -157,64 +207,29 @@ class Worker:
         rest = max(settings.detector_pace_ms / 1000 - spent, spent * settings.detector_rest_share)
         return min(rest, settings.detector_rest_ms / 1000)
 
-    def _count(self, outcome: Outcome, records: Records, seconds: float) -> None:
-        metrics, state, partition = self._metrics, self.state, self.partition.partition
-        metrics.records += len(records)
-        metrics.legit += len(outcome.legit)
-        metrics.fraud += len(outcome.fraud)
-        metrics.duplicates += outcome.duplicates
-        metrics.dead_letters += len(outcome.dead)
+    def _count(self, batch: Batch, seconds: float) -> None:
+        metrics, total = self._metrics, 0
+        for chunk in batch.chunks:
+            number, engine = chunk.place.partition, self.states[chunk.place].engine
+            metrics.lag[number] = chunk.lag
+            metrics.entries[number] = engine.entries
+            metrics.evicted[number] = engine.evicted
+            total += len(chunk.records)
+            self._count_end_to_end(chunk.records)
+        for outcome in batch.outcomes.values():
+            metrics.legit += len(outcome.legit)
+            metrics.fraud += len(outcome.fraud)
+            metrics.duplicates += outcome.duplicates
+            metrics.dead_letters += len(outcome.dead)
+            metrics.hit(outcome.rules)
+        metrics.records += total
         metrics.batches += 1
-        metrics.hit(outcome.rules)
-        metrics.batch_records.observe(len(records))
+        metrics.batch_records.observe(total)
         metrics.transaction.observe(seconds)
+
+    def _count_end_to_end(self, records: Sequence[Record]) -> None:
         # In a large batch, one record stands for its neighbours.
         now, step = time.time(), 1 + len(records) // END_TO_END_SAMPLES
         for first in range(0, len(records), step):
             waited = now - records[first].timestamp / 1000
-            metrics.end_to_end.observe(waited, min(step, len(records) - first))
-        if state is not None:
-            metrics.entries[partition] = state.engine.entries
-            metrics.evicted[partition] = state.engine.evicted
-
-    async def _restore(self, reader: Reader) -> State | None:
-        """Give the windows as they are at the committed offset, and have the reader go on there.
-
-        None if stopped on the way.
-        """
-        offset = await reader.resume_at(await self._committed(self.partition))
-        state, self.state = self.state, None
-        if state is None or state.offset != offset:
-            state = await self._replayed(reader, offset)
-        reader.seek(offset)
-        if state:
-            self._log.info("working", offset=offset, entries=state.engine.entries)
-        self.state = state
-        return state
-
-    async def _replayed(self, reader: Reader, offset: int) -> State | None:
-        """Build the windows at an offset from the log before it; None if stopped on the way."""
-        began = said = time.monotonic()
-        limits = WindowLimits(self._settings.detector_window_entries)
-        engine = Engine(self._rules.rules, limits)
-        first = await reader.replay_from(offset, engine.rules.horizon_ms)
-        reader.seek(first)
-        count = 0
-        while await reader.position() < offset:
-            if self._stopping:
-                return None
-            records = await reader.read(self._settings.detector_batch_records)
-            if records and records[-1].offset >= offset:
-                records = [record for record in records if record.offset < offset]
-            replay(engine, records)
-            count += len(records)
-            now = time.monotonic()
-            if now - said > PROGRESS_EVERY_S:
-                said = now
-                self._log.info("rebuilding", records=count, of=offset - first)
-        spent = time.monotonic() - began
-        self._metrics.rebuilds += 1
-        self._metrics.rebuilt_records += count
-        self._metrics.rebuild_seconds += spent
-        self._log.info("rebuilt", records=count, seconds=round(spent, 3))
-        return State(engine, offset)
+            self._metrics.end_to_end.observe(waited, min(step, len(records) - first))

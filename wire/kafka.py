@@ -2,12 +2,13 @@
 
 import asyncio
 import ssl
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Final, Protocol, TypeVar
 
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaConnectionError, KafkaError
 from aiokafka.helpers import create_ssl_context
 
@@ -23,10 +24,27 @@ STOP_TIMEOUT_S: Final = 3.0
 
 
 class Client(Protocol):
-    """What the three aiokafka clients have in common."""
+    """What the aiokafka clients have in common."""
 
     async def start(self) -> None:
         """Connect."""
+
+
+class RawClient(AIOKafkaClient):  # type: ignore[misc] # untyped library
+    """Sends single requests, and knows who leads the partitions of some topics."""
+
+    def __init__(self, topics: Iterable[str], **options: Any) -> None:
+        super().__init__(**options)
+        self._wanted = tuple(topics)
+
+    async def start(self) -> None:
+        """Connect, and learn who leads what."""
+        await self.bootstrap()
+        await self.set_topics(self._wanted)
+
+    async def stop(self) -> None:
+        """Disconnect."""
+        await self.close()
 
 
 class Stoppable(Protocol):
@@ -59,6 +77,11 @@ def consumer(settings: KafkaSettings, **options: Any) -> AIOKafkaConsumer:
 def admin(settings: KafkaSettings, **options: Any) -> AIOKafkaAdminClient:
     """Make an admin client; not yet started."""
     return AIOKafkaAdminClient(**_connection(settings), **options)
+
+
+def client(settings: KafkaSettings, topics: Iterable[str]) -> RawClient:
+    """Make a client for requests about these topics; not yet started."""
+    return RawClient(topics, **_connection(settings))
 
 
 async def start(make: Callable[[], C], *, patience: float | None = None) -> C:

@@ -7,6 +7,7 @@ from decimal import Decimal
 from random import Random
 
 import pytest
+from aiokafka import TopicPartition
 
 from detector import rulesfile
 from detector.backtest.command import find
@@ -102,7 +103,12 @@ async def write(kafka_settings, rules, plain, writer):
             )
         engine = Engine(rulesfile.load(rules))
         for first in range(0, RECORDS, BATCH):
-            outcome = judge(engine, records[first : first + BATCH], datetime.now(UTC))
+            outcome = judge(
+                engine,
+                records[first : first + BATCH],
+                datetime.now(UTC),
+                TopicPartition(kafka_settings.transactions_topic, partition),
+            )
             for aborted in (True, False):
                 await writer.begin_transaction()
                 for decision, topic in topics.items():
@@ -168,6 +174,7 @@ async def test_a_second_verdict_and_a_missing_one_are_found(judged, rules):
         Engine(rulesfile.load(rules)),
         [Record(0, 0, START_MS + 10, encode(Transaction("once", "a", "x", Decimal(1))))],
         datetime.now(UTC),
+        TopicPartition(judged.transactions_topic, 0),
     ).legit[0][1]
     producer = await kafka.start(lambda: kafka.producer(judged))
     await producer.send_and_wait(

@@ -9,17 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiokafka import TopicPartition
 from aiokafka.admin import NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from confluent_kafka import Message
 
-from detector.errors import FencedError
-from detector.metrics import Metrics
 from detector.rulesfile import RulesSource
 from detector.service import Detector
 from detector.settings import DetectorSettings
-from detector.worker import Worker
 from wire import kafka
 from wire.messages import Transaction, Verdict, decode_verdict, encode
 from wire.settings import TopicSettings
@@ -223,40 +219,6 @@ async def test_an_aborted_batch_is_read_again(
     await admin.close()
     assert detector.metrics.duplicates == 0
     assert {each.transaction_id: 1 for each in sent} == decided(read_committed, topics)
-
-
-async def test_a_fenced_worker_ends(kafka_settings: TopicSettings, read_committed: Read) -> None:
-    """Once another worker has its partition, a worker writes no more and gives up."""
-    settings = settings_for(kafka_settings)
-    [first, second] = [payment(source="alice"), payment(source="alice")]
-    await produce(kafka_settings, first)
-    partition = read_committed(kafka_settings, kafka_settings.transactions_topic)[0].partition()
-    group = await kafka.start(lambda: kafka.consumer(settings, group_id=settings.detector_group))
-    metrics = [Metrics(), Metrics()]
-    workers = [
-        Worker(
-            settings,
-            TopicPartition(settings.transactions_topic, partition),
-            rules=RulesSource(None),
-            committed=group.committed,
-            metrics=each,
-        )
-        for each in metrics
-    ]
-    zombie = asyncio.create_task(workers[0].run())
-    await until(lambda: metrics[0].records == 1)
-    owner = asyncio.create_task(workers[1].run())
-    await until(lambda: metrics[1].rebuilds == 1)
-    await produce(kafka_settings, second)
-    with pytest.raises(FencedError):
-        await zombie
-    await until(lambda: metrics[1].records == 1)
-    workers[1].stop()
-    await owner
-    await group.stop()
-    assert {first.transaction_id: 1, second.transaction_id: 1} == decided(
-        read_committed, kafka_settings
-    )
 
 
 async def test_the_broker_goes_and_comes_back(

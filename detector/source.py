@@ -1,0 +1,180 @@
+"""The source: fetches the partitions of one detector from their leaders, in one request a broker.
+
+aiokafka's consumer makes an object of each record, at as much as decoding it costs, and fetches
+ahead as it sees fit: the few records of the next moment, so that all those gathered since wait for
+one more round. Here a partition that keeps up is asked for when there is time for it; one with a
+back-log is fetched while the records before are decided on.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any, Final, NamedTuple
+
+import structlog
+from aiokafka import TopicPartition
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import CorruptRecordException, KafkaError, for_code
+from aiokafka.protocol.fetch import FetchRequest
+
+from detector.deadline import deadline
+from detector.errors import StuckError
+from detector.records import Record, unpack
+from detector.settings import DetectorSettings
+
+log = structlog.get_logger(__name__)
+ASK_AGAIN_S: Final = 0.1
+"""Pause after an answer that was none."""
+_COMMITTED: Final = 1
+"""Isolation level read_committed."""
+_OFFSET_OUT_OF_RANGE: Final = 1
+
+
+class Chunk(NamedTuple):
+    """Consecutive records of a partition."""
+
+    place: TopicPartition
+    records: list[Record]
+    next_offset: int
+    """Where the partition goes on."""
+    lag: int
+    """Records between there and the end of what is committed, as of the fetch."""
+
+
+Answer = dict[TopicPartition, tuple[int, tuple[Any, ...]]]
+"""Of each partition the offset asked for, and its part of the response."""
+
+
+class Source:
+    """Reads partitions, each from where it is told to."""
+
+    def __init__(self, settings: DetectorSettings, client: AIOKafkaClient) -> None:
+        self._limit_s = settings.detector_deadline_seconds
+        self._poll_ms = settings.detector_poll_ms
+        self._partition_bytes = settings.detector_fetch_bytes
+        self._total_bytes = settings.detector_fetch_total_bytes
+        self._client = client
+        self._positions: dict[TopicPartition, int] = {}
+        self._fetching: dict[int, asyncio.Task[Answer]] = {}
+        self._failing = False
+
+    def seek(self, place: TopicPartition, offset: int) -> None:
+        """Read a partition on from this offset; what was fetched of it is dropped."""
+        self._positions[place] = offset
+
+    async def read(self) -> list[Chunk]:
+        """Give what has come of each partition, waiting for it; empty if there was nothing.
+
+        Raises:
+            StuckError: a broker has not answered for as long as the deadline, or what is to be
+                read is not there any more.
+        """
+        self._fetch()
+        done, _ = await asyncio.wait(self._fetching.values(), return_when=asyncio.FIRST_COMPLETED)
+        self._fetching = {n: task for n, task in self._fetching.items() if task not in done}
+        chunks = [chunk for task in done for chunk in self._chunks(task.result())]
+        if any(chunk.lag for chunk in chunks):
+            self._fetch()
+        return chunks
+
+    async def peek(self, place: TopicPartition, offset: int) -> Chunk | None:
+        """Give what lies at an offset, wherever the reading is; None if it can't be had now."""
+        node = self._leader(place)
+        answer = {} if node is None else await self._ask(node, {place: offset}, wait_ms=0)
+        for found, (asked, part) in answer.items():
+            chunk = _chunk(found, asked, part)
+            if chunk.next_offset > asked:
+                return chunk
+        await asyncio.sleep(ASK_AGAIN_S)
+        return None
+
+    async def stop(self) -> None:
+        """End all fetches."""
+        for task in self._fetching.values():
+            task.cancel()
+        if self._fetching:
+            await asyncio.wait(self._fetching.values())
+
+    def _leader(self, place: TopicPartition) -> int | None:
+        leader: int | None = self._client.cluster.leader_for_partition(place)
+        return None if leader == -1 else leader
+
+    def _fetch(self) -> None:
+        """Ask each broker that is not being asked for the partitions that it leads."""
+        wanted: dict[int, dict[TopicPartition, int]] = {}
+        for place, offset in self._positions.items():
+            leader = self._leader(place)
+            if leader is not None and leader not in self._fetching:
+                wanted.setdefault(leader, {})[place] = offset
+        for node, positions in wanted.items():
+            self._fetching[node] = asyncio.create_task(
+                self._ask(node, positions, wait_ms=self._poll_ms), name=f"fetch from {node}"
+            )
+        if not self._fetching:
+            self._fetching[-1] = asyncio.create_task(self._look_for_leaders())
+
+    async def _look_for_leaders(self) -> Answer:
+        async with deadline(self._limit_s, "a leader of any partition"):
+            await self._client.force_metadata_update()
+        await asyncio.sleep(ASK_AGAIN_S)
+        return {}
+
+    async def _ask(
+        self, node: int, positions: dict[TopicPartition, int], *, wait_ms: int
+    ) -> Answer:
+        by_topic: dict[str, list[tuple[int, int, int]]] = {}
+        for place, offset in positions.items():
+            entry = (place.partition, offset, self._partition_bytes)
+            by_topic.setdefault(place.topic, []).append(entry)
+        request = FetchRequest(wait_ms, 1, self._total_bytes, _COMMITTED, list(by_topic.items()))
+        try:
+            async with deadline(self._limit_s, "a fetch"):
+                response = await self._client.send(node, request)
+        except KafkaError as error:
+            await self._failed(repr(error))
+            return {}
+        answer: Answer = {}
+        for topic, parts in response.topics:
+            for number, code, *part in parts:
+                place = TopicPartition(topic, number)
+                if code:
+                    await self._refused(place, positions[place], code)
+                else:
+                    answer[place] = positions[place], tuple(part)
+        if answer:
+            self._failing = False
+        return answer
+
+    async def _refused(self, place: TopicPartition, offset: int, code: int) -> None:
+        error = for_code(code)
+        if code == _OFFSET_OUT_OF_RANGE:
+            raise StuckError(f"nothing is at offset {offset} of {place} any more")
+        if not error.retriable:
+            raise error(str(place))
+        await self._failed(f"{error.__name__}: {place}")
+
+    async def _failed(self, error: str) -> None:
+        if not self._failing:
+            log.warning("can't fetch; trying on", error=error)
+        self._failing = True
+        self._client.force_metadata_update()
+        await asyncio.sleep(ASK_AGAIN_S)
+
+    def _chunks(self, answer: Answer) -> Iterable[Chunk]:
+        for place, (asked, part) in answer.items():
+            if self._positions.get(place) == asked:  # it was not told to go elsewhere since
+                chunk = _chunk(place, asked, part)
+                self._positions[place] = chunk.next_offset
+                if chunk.next_offset > asked:
+                    yield chunk
+
+
+def _chunk(place: TopicPartition, asked: int, part: tuple[Any, ...]) -> Chunk:
+    # Since version 4: end of the log, end of what is stable, ..., aborted transactions, [replica],
+    # records. Where the replica is named, it is a number.
+    end = part[0] if part[1] < 0 else part[1]
+    aborted = part[-2] if isinstance(part[-2], list) or part[-2] is None else part[-3]
+    try:
+        records, next_offset = unpack(part[-1] or b"", asked, aborted or ())
+    except CorruptRecordException as error:
+        raise StuckError(f"{place}: {error}") from error
+    return Chunk(place, records, next_offset, max(0, end - next_offset))

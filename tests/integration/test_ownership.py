@@ -1,0 +1,234 @@
+"""Who may write which partition: a former owner is kept out, under whichever partition it wrote."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from confluent_kafka import Message
+
+from detector.batch import Outcome
+from detector.errors import FencedError
+from detector.metrics import Metrics
+from detector.requests import Membership
+from detector.rulesfile import RulesSource
+from detector.settings import DetectorSettings
+from detector.worker import Worker
+from detector.writer import Writer
+from wire import kafka, topics
+from wire.messages import Transaction, decode_verdict, encode
+from wire.settings import TopicSettings
+
+DEADLINE_S = 40
+NOW_MS = 1_700_000_000_000
+Read = Callable[[TopicSettings, str], list[Message]]
+
+
+@pytest.fixture(params=["version 2", "version 1"], autouse=True)
+def transactions_version(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both versions of Kafka's transactions, whatever the cluster could do."""
+    if request.param == "version 1":
+
+        async def speaks_no_version_2(_client: Any) -> bool:
+            return False
+
+        monkeypatch.setattr("detector.requests.speaks_version_2", speaks_no_version_2)
+
+
+@pytest.fixture
+def settings(kafka_settings: TopicSettings) -> DetectorSettings:
+    """A detector's settings, in a group of the test's own."""
+    group = {"detector_group": kafka_settings.transactions_topic}
+    return DetectorSettings(**(kafka_settings.model_dump() | group))
+
+
+@asynccontextmanager
+async def member(settings: DetectorSettings) -> AsyncIterator[tuple[AIOKafkaConsumer, Membership]]:
+    """Be the only member of the group."""
+    consumer = await kafka.start(
+        lambda: kafka.consumer(
+            settings, group_id=settings.detector_group, auto_offset_reset="earliest"
+        ),
+        patience=DEADLINE_S,
+    )
+    try:
+        consumer.subscribe([settings.transactions_topic])
+        async with asyncio.timeout(DEADLINE_S):
+            while not consumer.assignment():
+                await consumer.getmany(timeout_ms=50)
+        consumer.pause(*consumer.assignment())
+        group = consumer._coordinator
+        yield consumer, Membership(settings.detector_group, group.generation, group.member_id)
+    finally:
+        await consumer.stop()
+
+
+@asynccontextmanager
+async def writer_of(
+    settings: DetectorSettings, partitions: list[int], membership: Membership
+) -> AsyncIterator[Writer]:
+    """Connect a writer of some partitions."""
+    client = await kafka.start(lambda: kafka.client(settings, topics.names(settings)))
+    try:
+        yield Writer(settings, client, partitions, membership)
+    finally:
+        await kafka.close(client)
+
+
+def outcome(*values: bytes) -> Outcome:
+    """Give what is written for some legit verdicts."""
+    return Outcome(legit=[(b"alice", value, []) for value in values])
+
+
+def values(read: Read, settings: TopicSettings) -> list[bytes]:
+    """Read what was committed to the legit topic."""
+    return sorted(message.value() for message in read(settings, settings.legit_topic))
+
+
+async def test_the_next_owner_goes_on_where_the_last_one_committed(
+    settings: DetectorSettings, read_committed: Read
+) -> None:
+    """Whatever an owner has committed, in several transactions, its successor finds."""
+    async with member(settings) as (_, membership):
+        async with writer_of(settings, [0, 1], membership) as first:
+            assert await first.take_over() == {0: None, 1: None}
+            await first.write({0: outcome(b"a"), 1: outcome(b"b")}, {0: 5, 1: 7}, NOW_MS)
+            await first.write({0: outcome(b"c")}, {0: 6}, NOW_MS)
+        async with writer_of(settings, [0, 1, 2], membership) as second:
+            assert await second.take_over() == {0: 6, 1: 7, 2: None}
+    assert values(read_committed, settings) == [b"a", b"b", b"c"]
+
+
+async def test_many_batches_of_a_partition_are_one_transaction(
+    settings: DetectorSettings, read_committed: Read
+) -> None:
+    """What does not fit into one record batch is written in several, in order."""
+    settings = settings.model_copy(update={"detector_batch_bytes": 16_384})
+    sent = [f"{number:06}".encode() * 100 for number in range(200)]
+    async with (
+        member(settings) as (_, membership),
+        writer_of(settings, [0], membership) as writer,
+    ):
+        await writer.take_over()
+        await writer.write({0: outcome(*sent)}, {0: 200}, NOW_MS)
+        await writer.write({0: outcome(*sent)}, {0: 400}, NOW_MS)
+    found = read_committed(settings, settings.legit_topic)
+    assert [message.value() for message in found] == [*sent, *sent]
+
+
+async def test_a_new_owner_of_the_first_partition_fences(
+    settings: DetectorSettings, read_committed: Read
+) -> None:
+    """The id that the former owner writes under is taken over: nothing of it is ever seen."""
+    async with (
+        member(settings) as (_, membership),
+        writer_of(settings, [0, 1], membership) as zombie,
+        writer_of(settings, [0], membership) as owner,
+    ):
+        await zombie.take_over()
+        await owner.take_over()
+        with pytest.raises(FencedError):
+            await zombie.write({1: outcome(b"zombie")}, {1: 1}, NOW_MS)
+        await owner.write({0: outcome(b"owner")}, {0: 1}, NOW_MS)
+    assert values(read_committed, settings) == [b"owner"]
+
+
+async def test_a_later_generation_keeps_a_former_owner_of_any_partition_out(
+    settings: DetectorSettings, read_committed: Read
+) -> None:
+    """Who takes over another partition than the first does not touch that id; the group does."""
+    async with AsyncExitStack() as stack:
+        async with member(settings) as (_, before):
+            zombie = await stack.enter_async_context(writer_of(settings, [0, 1], before))
+            await zombie.take_over()
+        _, now = await stack.enter_async_context(member(settings))
+        owner = await stack.enter_async_context(writer_of(settings, [1], now))
+        assert await owner.take_over() == {1: None}
+        with pytest.raises(FencedError, match="group"):
+            await zombie.write({1: outcome(b"zombie")}, {1: 1}, NOW_MS)
+        await owner.write({1: outcome(b"owner")}, {1: 1}, NOW_MS)
+        async with writer_of(settings, [0], now) as other:  # settles what the zombie left open
+            await other.take_over()
+    assert values(read_committed, settings) == [b"owner"]
+
+
+@pytest.mark.parametrize("committed", [True, False])
+async def test_offsets_are_awaited_that_an_open_transaction_may_change(
+    settings: DetectorSettings, *, committed: bool
+) -> None:
+    """An owner that had all but committed: the next one waits for how that ends."""
+    async with (
+        member(settings) as (_, membership),
+        writer_of(settings, [0, 1], membership) as first,
+        writer_of(settings, [1], membership) as second,
+    ):
+        await first.take_over()
+        await first.write({1: outcome(b"a")}, {1: 3}, NOW_MS)
+        [row] = first._rows({1: outcome(b"b")}, NOW_MS)
+        await first._transactions.append(row)
+        await first._transactions.add_offsets({1: 4}, membership)
+        waiting = asyncio.create_task(second.take_over())
+        await asyncio.sleep(0.3)
+        assert not waiting.done()
+        if committed:
+            await first._transactions.commit()
+        else:
+            async with writer_of(settings, [0], membership) as fencing:
+                await fencing.take_over()
+        assert await waiting == {1: 4 if committed else 3}
+
+
+async def test_a_fenced_worker_ends(settings: DetectorSettings, read_committed: Read) -> None:
+    """Once another worker has its partitions, a worker writes no more and gives up."""
+    sent = [Transaction(f"t-{n}", f"account-{n}", "bob", 1) for n in range(40)]  # type: ignore[arg-type]
+    places = [TopicPartition(settings.transactions_topic, number) for number in range(4)]
+
+    def worker(asker: AIOKafkaConsumer, membership: Membership) -> tuple[Worker, Metrics]:
+        metrics = Metrics()
+        made = Worker(
+            settings,
+            places,
+            membership=membership,
+            asker=asker,
+            rules=RulesSource(None),
+            metrics=metrics,
+        )
+        return made, metrics
+
+    async with member(settings) as (asker, membership):
+        first, before = worker(asker, membership)
+        zombie = asyncio.create_task(first.run())
+        await produce(settings, sent[:20])
+        await until(lambda: before.records == 20)
+        second, after = worker(asker, membership)
+        owner = asyncio.create_task(second.run())
+        await until(lambda: after.rebuilds == 4)
+        await produce(settings, sent[20:])
+        with pytest.raises(FencedError):
+            await zombie
+        await until(lambda: after.records == 20)
+        second.stop()
+        await owner
+    found = [decode_verdict(value).transaction_id for value in values(read_committed, settings)]
+    assert sorted(found) == sorted(each.transaction_id for each in sent)
+
+
+async def produce(settings: TopicSettings, sent: list[Transaction]) -> None:
+    """Write transactions to their topic."""
+    producer = await kafka.start(lambda: kafka.producer(settings), patience=DEADLINE_S)
+    try:
+        for each in sent:
+            await producer.send_and_wait(
+                settings.transactions_topic, encode(each), key=each.source.encode()
+            )
+    finally:
+        await producer.stop()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait until a condition holds."""
+    async with asyncio.timeout(DEADLINE_S):
+        while not condition():  # noqa: ASYNC110 - a counter can't be waited for
+            await asyncio.sleep(0.02)

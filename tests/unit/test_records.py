@@ -1,0 +1,148 @@
+"""Record batches: what is committed of fetched ones, and how entries are put into new ones."""
+
+import struct
+from collections.abc import Iterable
+
+import pytest
+from aiokafka.errors import CorruptRecordException
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.util import calc_crc32c
+from hypothesis import given
+from hypothesis import strategies as st
+
+from detector.protocol import NO_TAGS, Produce12
+from detector.records import batched, unpack
+from detector.requests import Producer
+
+ABORT, COMMIT = 0, 1
+PRODUCER = Producer("id", 7, 0)
+
+
+def data(values: Iterable[bytes], *, producer: int = -1, transactional: bool = False) -> bytearray:
+    """Make a batch whose records begin at offset 0."""
+    builder = DefaultRecordBatchBuilder(
+        2, 0, is_transactional=transactional, producer_id=producer,
+        producer_epoch=0, base_sequence=0, batch_size=1_000_000,
+    )  # fmt: skip
+    for number, value in enumerate(values):
+        builder.append(number, 1_000, None, value, [])
+    return builder.build()
+
+
+def marker(kind: int, producer: int) -> bytearray:
+    """Make the control batch that ends a transaction."""
+    builder = DefaultRecordBatchBuilder(
+        2, 0, is_transactional=1, producer_id=producer,
+        producer_epoch=0, base_sequence=0, batch_size=1_000,
+    )  # fmt: skip
+    builder.append(0, 1_000, struct.pack(">hh", 0, kind), b"\0\0\0\0\0\0", [])
+    built = builder.build()
+    built[22] |= 0x20  # the attributes' control bit
+    return checked(built)
+
+
+def checked(batch: bytearray) -> bytearray:
+    """Write the checksum anew."""
+    batch[17:21] = struct.pack(">I", calc_crc32c(bytes(batch[21:])))
+    return batch
+
+
+def log(*batches: bytearray) -> bytes:
+    """Give batches one after the other, each at the next offset."""
+    offset = 0
+    for batch in batches:
+        struct.pack_into(">q", batch, 0, offset)
+        offset += 1 + struct.unpack_from(">i", batch, 23)[0]
+    return b"".join(batches)
+
+
+def values(found: tuple[list, int]) -> list[bytes]:
+    """Give the records' values."""
+    return [record.value for record in found[0]]
+
+
+def test_reading_begins_within_a_batch() -> None:
+    """Records before the offset asked for are left out; the next offset is after the last batch."""
+    found = unpack(log(data([b"a", b"b", b"c"]), data([b"d"])), 1, ())
+    assert (values(found), found[1]) == ([b"b", b"c", b"d"], 4)
+    assert [record.offset for record in found[0]] == [1, 2, 3]
+
+
+def test_nothing_is_where_nothing_was_fetched() -> None:
+    """An empty answer leaves the offset as it is."""
+    assert unpack(b"", 17, ()) == ([], 17)
+
+
+def test_what_was_rolled_back_is_left_out() -> None:
+    """Of two open transactions, one is rolled back; a later one of the same producer counts."""
+    fetched = log(
+        data([b"plain"]),
+        data([b"kept"], producer=1, transactional=True),
+        data([b"dropped", b"too"], producer=2, transactional=True),
+        marker(ABORT, 2),
+        marker(COMMIT, 1),
+        data([b"later"], producer=2, transactional=True),
+        marker(COMMIT, 2),
+    )
+    found = unpack(fetched, 0, [(2, 2)])
+    assert (values(found), found[1]) == ([b"plain", b"kept", b"later"], 8)
+
+
+def test_an_abort_is_known_from_a_fetch_that_begins_in_the_midst() -> None:
+    """The list of what was rolled back may begin before the first batch fetched."""
+    fetched = log(data([b"x"], producer=2, transactional=True), marker(ABORT, 2))
+    found = unpack(fetched, 1, [(2, 0)])
+    assert (values(found), found[1]) == ([], 2)
+
+
+def test_a_cut_off_end_is_left_for_the_next_fetch() -> None:
+    """The last batch may be incomplete, but not the only one."""
+    fetched = log(data([b"a"]), data([b"b" * 100]))
+    assert (values(unpack(fetched[:-10], 0, ())), unpack(fetched[:-10], 0, ())[1]) == ([b"a"], 1)
+    with pytest.raises(CorruptRecordException, match="cut off"):
+        unpack(fetched[:30], 0, ())
+
+
+def test_a_wrong_checksum_is_told() -> None:
+    """Bytes that were changed on the way are not decided on."""
+    fetched = bytearray(log(data([b"abc"])))
+    fetched[-2] ^= 1
+    with pytest.raises(CorruptRecordException, match="checksum"):
+        unpack(bytes(fetched), 0, ())
+
+
+sizes = st.lists(st.integers(0, 400), max_size=60)
+
+
+@given(sizes, st.integers(100, 2_000))
+def test_every_entry_finds_its_place_in_order(lengths: list[int], most_bytes: int) -> None:
+    """Whatever the sizes, all entries come out in order; a batch is too large only if alone."""
+    entries = [(b"k", bytes([n % 256]) * size, [("h", b"v")]) for n, size in enumerate(lengths)]
+    batches = batched(entries, 1_000, most_bytes)
+    built = [batch.build(PRODUCER, 0) for batch in batches]
+    found = [record for one in built for record in unpack(bytes(one), 0, ())[0]]
+    assert [(r.key, r.value, list(r.headers), r.timestamp) for r in found] == [
+        (key, value, headers, 1_000) for key, value, headers in entries
+    ]
+    assert sum(batch.count for batch in batches) == len(entries)
+    for one, batch in zip(built, batches, strict=True):
+        assert len(one) <= most_bytes or batch.count == 1
+
+
+@given(
+    st.dictionaries(
+        st.text(max_size=5),
+        st.lists(st.tuples(st.integers(0, 99), st.binary(max_size=300)), max_size=4),
+        max_size=3,
+    )
+)
+def test_the_short_way_to_encode_gives_what_the_schema_gives(
+    topics: dict[str, list[tuple[int, bytes]]],
+) -> None:
+    """Byte for byte, for any topics and partitions."""
+    tagged = [
+        (topic, [(n, r, NO_TAGS) for n, r in parts], NO_TAGS) for topic, parts in topics.items()
+    ]
+    request = Produce12("some id", -1, 30_000, tagged, NO_TAGS)
+    fields = [request.get_item(name) for name in Produce12.SCHEMA.names]
+    assert request.encode() == Produce12.SCHEMA.encode(fields)
