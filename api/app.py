@@ -3,9 +3,10 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
 from starlette.types import Receive, Scope, Send
 
 from api import asyncapi, docs, health, metrics, pages, problems, schemas
@@ -13,6 +14,10 @@ from api.gateway import Gateway
 from api.ingest import openapi
 from api.settings import ApiSettings
 from api.streams import endpoint as streams
+from wire import tracing
+
+if TYPE_CHECKING:
+    from api.tracing import GatewayTracing
 
 DESCRIPTION = """\
 Transactions in over HTTP, into Kafka; verdicts out over server-sent events, each exactly once.
@@ -21,6 +26,15 @@ Transactions in over HTTP, into Kafka; verdicts out over server-sent events, eac
 * `GET /stream/{fraud,legit,all}` resumes from `Last-Event-ID` with nothing lost, nothing twice.
 * Every error is `application/problem+json` (RFC 9457) with a stable `code`.
 """
+
+# FastAPI's own would record bodies and the messages of exceptions, and trace each request twice.
+_TELEMETRY: Final[TelemetryConfig] = {
+    "tracing": False,
+    "metrics": False,
+    "logs": False,
+    "operation_spans": False,
+    "auto_configure": False,
+}
 
 
 class Application(FastAPI):
@@ -32,9 +46,16 @@ class Application(FastAPI):
     def __init__(self, gateway: Gateway, **options: Any) -> None:
         super().__init__(**options)
         self.gateway = gateway
+        self.tracing: GatewayTracing | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request (ASGI)."""
+        if self.tracing is not None and scope["type"] == "http":
+            await self.tracing.serve(self._answer, scope, receive, send)
+        else:
+            await self._answer(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         if (
             scope["type"] == "http"
             and scope["method"] == "POST"
@@ -60,6 +81,8 @@ def create(settings: ApiSettings) -> Application:
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         async with gateway.running():
             yield
+        if app.tracing is not None:
+            app.tracing.stop()
 
     app = Application(
         gateway,
@@ -69,8 +92,14 @@ def create(settings: ApiSettings) -> Application:
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        telemetry=_TELEMETRY,
     )
     app.state.gateway = gateway
+    traced = tracing.start(settings, "api")
+    if traced is not None:
+        from api.tracing import GatewayTracing  # noqa: PLC0415 - it loads OpenTelemetry
+
+        app.tracing = GatewayTracing(traced, gateway)
     problems.install(app)
     app.include_router(gateway.ingest.routes())
     app.include_router(schemas.routes())

@@ -42,6 +42,12 @@ _DEAD_LETTER_HEADERS: Final[dict[str, Any]] = {
     "description": "The record's own headers, and where it came from and what is wrong with it.",
 }
 
+_TRACE_HEADERS: Final[dict[str, Any]] = {
+    "type": "object",
+    "description": "Only where the transaction's trace is recorded (W3C Trace Context).",
+    "properties": {"traceparent": {"type": "string"}, "tracestate": {"type": "string"}},
+}
+
 
 def routes(settings: ApiSettings) -> APIRouter:
     """Make `/asyncapi.json`."""
@@ -156,11 +162,13 @@ def _messages() -> dict[str, Any]:
     return {
         "transaction": {
             "title": "Transaction",
+            "headers": _TRACE_HEADERS,
             "payload": {"$ref": "#/components/schemas/Transaction"},
             "bindings": kafka,
         },
         "verdict": {
             "title": "Verdict",
+            "headers": _TRACE_HEADERS,
             "payload": {"$ref": "#/components/schemas/Verdict"},
             "bindings": kafka,
         },

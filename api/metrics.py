@@ -13,24 +13,26 @@ from typing import Final
 import httpx
 import msgspec
 import structlog
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from prometheus_client.core import Metric
+from prometheus_client.samples import Exemplar, Sample
 from starlette.responses import Response
 
 from api.gateway import Gateway
 from api.streams.subscription import Cause
 from wire import metrics
-from wire.metrics import CONTENT_TYPE, counter, gauge, histogram
+from wire.metrics import counter, gauge, histogram
 
 log = structlog.get_logger(__name__)
 WORKER_PATH: Final = "/metrics/worker"
+_FORMS: Final = ("text/plain", "application/openmetrics-text")
 PATIENCE_S: Final = 2.0
 """A process that has not answered by then is left out of this scrape."""
 
 
-_families = msgspec.json.Decoder(
-    list[tuple[str, str, str, list[tuple[str, dict[str, str], float]]]]
-)
+_Packed = tuple[str, dict[str, str], float, tuple[dict[str, str], float, float | None] | None]
+"""A sample's name, labels, value, and its exemplar's labels, value and time."""
+_families = msgspec.json.Decoder(list[tuple[str, str, str, list[_Packed]]])
 
 
 def routes(gateway: Gateway) -> APIRouter:
@@ -41,10 +43,12 @@ def routes(gateway: Gateway) -> APIRouter:
         "/metrics",
         summary="The gateway's numbers, for Prometheus",
         response_class=Response,
-        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+        responses={200: {"content": {name: {"schema": {"type": "string"}} for name in _FORMS}}},
     )
-    async def all_workers() -> Response:
-        return Response(metrics.written(await _of_all(gateway)), media_type=CONTENT_TYPE)
+    async def all_workers(request: Request) -> Response:
+        accept = request.headers.get("accept", "")
+        body, media_type = metrics.written(await _of_all(gateway), accept)
+        return Response(body, headers={"Content-Type": media_type, "Vary": "Accept"})
 
     @router.get(WORKER_PATH, include_in_schema=False)
     async def this_worker() -> Response:
@@ -80,18 +84,25 @@ def _packed(families: Iterable[Metric]) -> bytes:
     """Write families for another process: to parse Prometheus's text takes ten times longer."""
     return msgspec.json.encode(
         [
-            (family.name, family.documentation, family.type, [s[:3] for s in family.samples])
+            (family.name, family.documentation, family.type, list(map(_pack, family.samples)))
             for family in families
         ]
     )
+
+
+def _pack(sample: Sample) -> _Packed:
+    exemplar = sample.exemplar
+    example = exemplar and (dict(exemplar.labels), exemplar.value, exemplar.timestamp)
+    return sample.name, dict(sample.labels), sample.value, example  # type: ignore[return-value]
 
 
 def _unpacked(answer: bytes) -> list[Metric]:
     families = []
     for name, text, kind, samples in _families.decode(answer):
         family = Metric(name, text, kind)
-        for sample in samples:
-            family.add_sample(*sample)
+        for sample, labels, value, example in samples:
+            exemplar = example and Exemplar(*example)
+            family.add_sample(sample, labels, value, exemplar=exemplar)
         families.append(family)
     return families
 

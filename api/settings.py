@@ -6,10 +6,10 @@ from pydantic import Field
 
 from wire.messages import MAX_TRANSACTION_BYTES
 from wire.options import Option
-from wire.settings import Addresses, KafkaSettings
+from wire.settings import Addresses, KafkaSettings, TracingSettings
 
 
-class ApiSettings(KafkaSettings):
+class ApiSettings(KafkaSettings, TracingSettings):
     """What one gateway process needs to know."""
 
     # --- serving

@@ -7,7 +7,7 @@ from platformdirs import user_data_path
 from pydantic import Field, FilePath
 
 from wire.options import Option
-from wire.settings import KafkaSettings, Settings, TopicSettings
+from wire.settings import KafkaSettings, Settings, TopicSettings, TracingSettings
 
 
 class CommandSettings(Settings):
@@ -34,7 +34,7 @@ class BrokerSettings(CommandSettings):
     fresh: bool = Field(False, description="empty the data directory first")
 
 
-class UpSettings(BrokerSettings, TopicSettings):
+class UpSettings(BrokerSettings, TopicSettings, TracingSettings):
     """What `fraudstream up` needs to know; what it is given, it hands on to the parts."""
 
     kafka_broker_url: Annotated[str, Option("--kafka")] = Field(

@@ -5,10 +5,10 @@ verdict follows from the log.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from aiokafka import TopicPartition
 
@@ -44,7 +44,9 @@ def judge(
     records: Iterable[Record],
     decided_at: datetime,
     place: TopicPartition,
+    *,
     cut: int = 1_000_000,
+    carry: Callable[[Any], Headers] | None = None,
 ) -> Outcome:
     """Decide on each record; moves the engine's windows.
 
@@ -54,6 +56,7 @@ def judge(
         decided_at: the clock, UTC.
         place: that partition.
         cut: a longer record (key, value and headers together, in bytes) is cut in its dead letter.
+        carry: makes a verdict's headers from its record's, where there are any; None: it has none.
     """
     outcome = Outcome()
     duplicates = 0
@@ -74,7 +77,8 @@ def judge(
         verdict = write(transaction, decided, received_ms)
         for hit in decided.reasons:
             outcome.rules[hit.rule] += 1
-        outputs[decided.decision]((transaction.source.encode(), verdict, _NO_HEADERS))
+        headers = carry(record.headers) if carry and record.headers else _NO_HEADERS
+        outputs[decided.decision]((transaction.source.encode(), verdict, headers))
     outcome.duplicates = duplicates
     return outcome
 

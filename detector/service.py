@@ -15,7 +15,7 @@ import gc
 import signal
 import time
 from collections.abc import Iterable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 import uvloop
@@ -31,8 +31,11 @@ from detector.rulesfile import RulesSource
 from detector.settings import DetectorSettings
 from detector.states import State
 from detector.worker import Worker
-from wire import kafka, logs, topics
+from wire import kafka, logs, topics, tracing
 from wire.metrics import MetricsError
+
+if TYPE_CHECKING:
+    from detector.tracing import DetectorTracing
 
 log = structlog.get_logger(__name__)
 GARBAGE_AFTER: Final = 200_000
@@ -66,13 +69,22 @@ def serve(settings: DetectorSettings) -> int:
 
 
 async def _serve(settings: DetectorSettings, rules: RulesSource) -> None:
+    traced = tracing.start(settings, "detector")
     detector = Detector(settings, rules)
+    if traced is not None:
+        from detector.tracing import DetectorTracing  # noqa: PLC0415 - it loads OpenTelemetry
+
+        detector.tracing = DetectorTracing(traced, settings)
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(signum, detector.stop)
     loop.add_signal_handler(signal.SIGHUP, lambda: rules.poll(force=True))
-    async with serving(detector.metrics, settings):
-        await detector.run()
+    try:
+        async with serving(detector.metrics, settings):
+            await detector.run()
+    finally:
+        if traced is not None:
+            traced.stop()
 
 
 class Detector(ConsumerRebalanceListener):  # type: ignore[misc] # untyped library
@@ -80,6 +92,7 @@ class Detector(ConsumerRebalanceListener):  # type: ignore[misc] # untyped libra
 
     def __init__(self, settings: DetectorSettings, rules: RulesSource) -> None:
         self.metrics = Metrics()
+        self.tracing: DetectorTracing | None = None
         self._settings = settings
         self._rules = rules
         self._stop = asyncio.Event()
@@ -169,6 +182,7 @@ class Detector(ConsumerRebalanceListener):  # type: ignore[misc] # untyped libra
             rules=self._rules,
             metrics=self.metrics,
             states={place: state for place, state in kept.items() if place in places},
+            tracing=self.tracing,
         )
         self._working = worker, asyncio.create_task(worker.run(), name="worker")
 

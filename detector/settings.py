@@ -6,10 +6,10 @@ from pydantic import Field, FilePath
 
 from detector.windows import DEFAULT_LIMITS
 from wire.options import Option
-from wire.settings import KafkaSettings
+from wire.settings import KafkaSettings, TracingSettings
 
 
-class DetectorSettings(KafkaSettings):
+class DetectorSettings(KafkaSettings, TracingSettings):
     """What one detector process needs to know."""
 
     # --- deciding

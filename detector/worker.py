@@ -13,9 +13,9 @@ in the same loop, and joins the transactions when it is done.
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, nullcontext
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -35,6 +35,9 @@ from detector.writer import Writer
 from wire import kafka
 from wire.messages import instant
 
+if TYPE_CHECKING:
+    from detector.tracing import BatchTrace, DetectorTracing
+
 log = structlog.get_logger(__name__)
 END_TO_END_SAMPLES: Final = 64
 """Most times taken of one batch for the end-to-end histogram."""
@@ -49,6 +52,7 @@ class Batch:
     chunks: list[Chunk] = field(default_factory=list)
     outcomes: dict[int, Outcome] = field(default_factory=dict)
     offsets: dict[int, int] = field(default_factory=dict)
+    trace: "BatchTrace | None" = None
 
 
 class Worker:
@@ -64,6 +68,7 @@ class Worker:
         rules: RulesSource,
         metrics: Metrics,
         states: Mapping[TopicPartition, State] | None = None,
+        tracing: "DetectorTracing | None" = None,
     ) -> None:
         """Make a worker.
 
@@ -75,6 +80,7 @@ class Worker:
             rules: where the rules in force are found.
             metrics: where it counts.
             states: windows kept from an earlier ownership; used only if nothing came between.
+            tracing: follows the traces that records carry; None: nothing is traced.
         """
         self.places = tuple(places)
         limits = WindowLimits(settings.detector_window_entries)
@@ -83,6 +89,7 @@ class Worker:
         self._membership = membership
         self._asker = asker
         self._metrics = metrics
+        self._tracing = tracing
         self._writing: asyncio.Task[None] | None = None
         self._stopping = False
 
@@ -168,18 +175,28 @@ class Worker:
         batch = Batch(time.monotonic(), time.time_ns() // 1_000_000)
         decided_at = instant(batch.decided_ms)
         cut = self._settings.detector_dead_letter_bytes
+        trace = batch.trace = self._tracing.batch() if self._tracing else None
+        carry = trace.headers if trace else None
         for chunk in chunks:
             if chunk.records:
                 place, state = chunk.place, self.states[chunk.place]
-                outcome = judge(state.engine, chunk.records, decided_at, place, cut)
+                outcome = judge(
+                    state.engine, chunk.records, decided_at, place, cut=cut, carry=carry
+                )
                 batch.outcomes[place.partition] = outcome
                 batch.offsets[place.partition] = state.offset = chunk.next_offset
                 batch.chunks.append(chunk)
+        if trace:
+            trace.decided()
         return batch
 
     async def _write(self, batch: Batch, writer: Writer) -> None:
-        await writer.write(batch.outcomes, batch.offsets, batch.decided_ms)
-        self._count(batch, time.monotonic() - batch.began)
+        with batch.trace or nullcontext():
+            await writer.write(batch.outcomes, batch.offsets, batch.decided_ms)
+        spent = time.monotonic() - batch.began
+        self._count(batch, spent)
+        if batch.trace:
+            batch.trace.exemplify(self._metrics.transaction, spent)
 
     async def _written(self) -> None:
         """Wait until nothing is being written; raises what the writer does."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import structlog
 
+from wire import tracing
 from wire.settings import Settings
 
 # Expected retries of a client older than the broker's transaction verification (KIP-890):
@@ -30,6 +31,7 @@ def configure(settings: Settings, part: str) -> None:
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _named(part),
+        tracing.add_ids,
     ]
     structlog.configure(
         processors=[

@@ -5,6 +5,7 @@ transaction. A collector of the part reads these at scrape time and makes famili
 """
 
 import threading
+import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from math import inf
@@ -12,16 +13,17 @@ from typing import Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from wsgiref.types import StartResponse, WSGIEnvironment
 
-from prometheus_client import CollectorRegistry, generate_latest, make_wsgi_app
+from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
     HistogramMetricFamily,
     Metric,
 )
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, ThreadingWSGIServer
+from prometheus_client.exposition import ThreadingWSGIServer, choose_encoder
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar
 
 from wire.errors import FraudstreamError
 
@@ -44,7 +46,6 @@ SECONDS: Final = (
 """Bounds for latencies, in seconds."""
 RECORDS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000)
 """Bounds for sizes of batches, in records."""
-CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 
 Value = float | Mapping[str, float] | Mapping[int, float]
 """One number, or one for each value of a label."""
@@ -57,18 +58,25 @@ class MetricsError(FraudstreamError):
 class Histogram:
     """How often a value fell between which bounds; a tenth of a microsecond an observation."""
 
-    __slots__ = ("bounds", "counts", "sum")
+    __slots__ = ("bounds", "counts", "exemplars", "sum")
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
         """By bound, each value counted once; the last is for what is above all bounds."""
+        self.exemplars: dict[int, Exemplar] = {}
+        """By bound, the last traced value: one at most for each."""
         self.sum = 0.0
 
     def observe(self, value: float, times: int = 1) -> None:
         """Count a value, or the same value several times."""
         self.counts[bisect_left(self.bounds, value)] += times
         self.sum += value * times
+
+    def exemplify(self, value: float, trace_id: str) -> None:
+        """Note which trace a value, counted already, is an example of."""
+        found = Exemplar({"trace_id": trace_id}, value, time.time())
+        self.exemplars[bisect_left(self.bounds, value)] = found
 
 
 def counter(name: str, text: str, value: Value, label: str = "") -> Metric:
@@ -97,9 +105,15 @@ def process() -> Iterable[Metric]:
     return _PROCESS.collect()
 
 
-def written(families: Iterable[Metric]) -> bytes:
-    """Write families in Prometheus's text format."""
-    return generate_latest(_Given(families))
+def written(families: Iterable[Metric], accept: str = "") -> tuple[bytes, str]:
+    """Write families as who asks wants them; give the text and its media type.
+
+    Args:
+        families: what to write.
+        accept: the Accept header; OpenMetrics, which alone has exemplars, where that is named.
+    """
+    write, media_type = choose_encoder(accept)
+    return write(_Given(families)), media_type
 
 
 def serve(collector: Collector, alive: Callable[[], bool], host: str, port: int) -> "Serving":
@@ -193,8 +207,11 @@ def _filled(family: Any, value: Value) -> Metric:
     return filled
 
 
-def _cumulated(histogram: Histogram) -> Iterator[tuple[str, float]]:
+def _cumulated(histogram: Histogram) -> Iterator[tuple[str, float] | tuple[str, float, Exemplar]]:
     total = 0
-    for bound, count in zip((*histogram.bounds, inf), histogram.counts, strict=True):
+    bounds = (*histogram.bounds, inf)
+    for at, (bound, count) in enumerate(zip(bounds, histogram.counts, strict=True)):
         total += count
-        yield "+Inf" if bound == inf else repr(float(bound)), float(total)
+        written = "+Inf" if bound == inf else repr(float(bound))
+        example = histogram.exemplars.get(at)
+        yield (written, float(total), example) if example else (written, float(total))

@@ -70,6 +70,53 @@ class KafkaSettings(Settings):
     )
 
 
+class TracingSettings(Settings):
+    """Where traces go, if anywhere; named as OpenTelemetry's specification names the variables.
+
+    Its other variables (OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES, OTEL_BSP_*,
+    OTEL_EXPORTER_OTLP_CERTIFICATE, ...) count too: the SDK reads them from the environment.
+    """
+
+    otel_exporter_otlp_endpoint: str | None = Field(
+        None, description="OpenTelemetry collector, http://HOST:4318; unset: nothing is traced"
+    )
+    otel_exporter_otlp_traces_endpoint: str | None = Field(
+        None, description="the whole URL that traces go to, in place of ENDPOINT/v1/traces"
+    )
+    otel_exporter_otlp_headers: SecretStr | None = Field(
+        None, description="headers sent to the collector, NAME=VALUE[,...]"
+    )
+    otel_exporter_otlp_protocol: Literal["http/protobuf"] = Field(
+        "http/protobuf", description="how traces are sent"
+    )
+    otel_traces_exporter: Literal["otlp", "none"] = Field("otlp", description="none: no traces")
+    otel_sdk_disabled: bool = Field(False, description="trace nothing, whatever else is set")
+    otel_traces_sampler: Literal[
+        "parentbased_traceidratio",
+        "parentbased_always_on",
+        "parentbased_always_off",
+        "traceidratio",
+        "always_on",
+        "always_off",
+    ] = Field(
+        "parentbased_traceidratio",
+        description="which requests are traced; parentbased_: those that their client traces, too",
+    )
+    otel_traces_sampler_arg: float = Field(
+        0.01, ge=0, le=1, description="share of the requests that a ratio sampler traces"
+    )
+
+    @property
+    def traces_url(self) -> str | None:
+        """Where traces are sent; None if nothing is traced."""
+        if self.otel_sdk_disabled or self.otel_traces_exporter == "none":
+            return None
+        base = self.otel_exporter_otlp_endpoint
+        return self.otel_exporter_otlp_traces_endpoint or (
+            f"{base.rstrip('/')}/v1/traces" if base else None
+        )
+
+
 class TopicSettings(KafkaSettings):
     """How the topics are made."""
 
@@ -100,6 +147,6 @@ def load(kind: type[S], **given: Any) -> S:
 
 def _complaint(error: Any) -> str:
     name = str(error["loc"][0]).upper() if error["loc"] else "settings"
-    secret = "PASSWORD" in name or "KEY" in name
+    secret = any(word in name for word in ("PASSWORD", "KEY", "SECRET", "HEADERS"))
     value = "" if secret or not error["loc"] else f"={error['input']!r}"
     return f"{name}{value}: {error['msg']}"

@@ -7,6 +7,9 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 
 from api.errors import DeliveryError
+from wire.tracing import Headers
+
+NO_HEADERS: Headers = []  # the same one for all: aiokafka wants a list
 
 
 class Batch:
@@ -43,10 +46,14 @@ class Batch:
         self._builder = builder
         self._waiters: list[asyncio.Future[None]] = []
 
-    def append(self, timestamp_ms: int, key: bytes, value: bytes) -> bool:
+    def append(
+        self, timestamp_ms: int, key: bytes, value: bytes, headers: Headers = NO_HEADERS
+    ) -> bool:
         """Add a record, unless the batch is full or was taken."""
         builder = self._builder
-        if builder is None or builder.append(timestamp=timestamp_ms, key=key, value=value) is None:
+        if builder is None or (
+            builder.append(timestamp=timestamp_ms, key=key, value=value, headers=headers) is None
+        ):
             return False
         self.count += 1
         return True

@@ -30,6 +30,10 @@ class Counts:
         self.requests[status] += 1
         self.seconds[_outcome(status)].observe(time.monotonic() - began)
 
+    def exemplify(self, status: int, seconds: float, trace_id: str) -> None:
+        """Name the trace of a request that was answered so, after so long."""
+        self.seconds[_outcome(status)].exemplify(seconds, trace_id)
+
 
 @dataclass(slots=True)
 class Deliveries:

@@ -16,7 +16,7 @@ from api.ingest import answers, batches, bodies, preferences
 from api.ingest.answers import Answer
 from api.ingest.counts import Counts, Deliveries
 from api.ingest.failures import invalid, undelivered
-from api.ingest.outbox import Outbox
+from api.ingest.outbox import Outbox, RecordTrace
 from api.ingest.verdicts import Verdicts
 from api.problems import BODY_TIMEOUT, INTERNAL, OVERLOADED, TOO_LARGE, UNKNOWN_TRANSACTION, Problem
 from api.protocol import connection_of, is_whole
@@ -83,6 +83,10 @@ class Ingest:
     def deliveries(self) -> Deliveries:
         """What was put into Kafka."""
         return self._outbox.deliveries
+
+    def trace_with(self, trace: RecordTrace) -> None:
+        """Have the records of traced requests carry their trace."""
+        self._outbox.trace = trace
 
     @property
     def bytes_in_flight(self) -> int:

@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 from aiokafka import AIOKafkaProducer
@@ -24,11 +24,12 @@ from api.errors import (
     ShuttingDownError,
     UnreachableError,
 )
-from api.ingest.batch import Batch
+from api.ingest.batch import NO_HEADERS, Batch
 from api.ingest.counts import Deliveries
 from api.ingest.link import Link
 from api.ingest.partitioning import partitioner
 from api.settings import ApiSettings
+from wire.tracing import Headers
 
 log = structlog.get_logger(__name__)
 RECORD_OVERHEAD_BYTES: Final = 100
@@ -39,6 +40,16 @@ QUIET_TURNS: Final = 2
 """A request needs two turns of the event loop from the socket to the outbox."""
 STUCK_AFTER_S: Final = 60.0
 """How long aiokafka may go on retrying an overdue batch before it gets a new producer."""
+
+
+class RecordTrace(Protocol):
+    """Who traces requests (api.tracing)."""
+
+    def headers(self) -> Headers:
+        """Give the headers for a record of the current request; none if it isn't traced."""
+
+    def put(self, batch: Batch) -> None:
+        """Learn that a record with those headers is in a batch."""
 
 
 class Lane:
@@ -63,6 +74,8 @@ class Outbox:
     def __init__(self, settings: ApiSettings) -> None:
         self.bytes_in_flight = 0
         self.deliveries = Deliveries()
+        self.trace: RecordTrace | None = None
+        """Gives a traced request's records their headers; None where nothing is traced."""
         self._topic = settings.transactions_topic
         self._timeout = settings.delivery_timeout
         self._max_bytes = settings.max_bytes_in_flight
@@ -121,10 +134,13 @@ class Outbox:
             raise UnreachableError("there is no connection to Kafka")
         lane = self._lanes[self._partition(key)]
         now_ms = int(time.time() * 1000)
+        headers = NO_HEADERS if self.trace is None else self.trace.headers()
         waiting = lane.waiting
-        if not waiting or not waiting[-1].append(now_ms, key, value):
-            self._begin(lane).append(now_ms, key, value)
+        if not waiting or not waiting[-1].append(now_ms, key, value, headers):
+            self._begin(lane).append(now_ms, key, value, headers)
         batch = waiting[-1]
+        if headers and self.trace is not None:
+            self.trace.put(batch)
         self._taken += 1
         batch.bytes += size
         self.bytes_in_flight += size

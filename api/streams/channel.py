@@ -58,6 +58,11 @@ class Channel:
         self._topics = frozenset(topics)
         self._audiences: dict[Filter | None, Audience] = {}
 
+    @property
+    def listeners(self) -> int:
+        """How many clients have joined the live stream."""
+        return sum(len(audience.members) for audience in self._audiences.values())
+
     def join(self, member: Subscription, only: Filter | None) -> None:
         """Let a client that stands where the channel stands have what comes."""
         self._audiences.setdefault(only, Audience(only)).members.add(member)

@@ -11,10 +11,26 @@ log = structlog.get_logger(__name__)
 class Event:
     """A verdict topic's record: its place, its timestamp, its bytes; decoded only if asked for."""
 
-    __slots__ = ("_decoded", "_verdict", "offset", "partition", "timestamp_ms", "topic", "value")
+    __slots__ = (
+        "_decoded",
+        "_verdict",
+        "offset",
+        "partition",
+        "timestamp_ms",
+        "topic",
+        "traceparent",
+        "value",
+    )
 
     def __init__(
-        self, topic: int, partition: int, offset: int, timestamp_ms: int, value: bytes
+        self,
+        topic: int,
+        partition: int,
+        offset: int,
+        timestamp_ms: int,
+        value: bytes,
+        *,
+        traceparent: bytes | None = None,
     ) -> None:
         self.topic = topic
         """FRAUD or LEGIT (api.streams.position)."""
@@ -22,6 +38,8 @@ class Event:
         self.offset = offset
         self.timestamp_ms = timestamp_ms
         self.value = value
+        self.traceparent = traceparent
+        """The span that made it, if its trace is recorded (W3C Trace Context)."""
         self._decoded = False
         self._verdict: Verdict | None = None
 

@@ -16,6 +16,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from api.settings import ApiSettings
 from api.streams.event import Event
 from wire import kafka, topics
+from wire.tracing import sampled
 
 log = structlog.get_logger(__name__)
 
@@ -174,7 +175,14 @@ class Feed:
             await self._relocate(consumer, error.args[0])
             return
         events = [
-            Event(self.topic, record.partition, record.offset, record.timestamp, record.value)
+            Event(
+                self.topic,
+                record.partition,
+                record.offset,
+                record.timestamp,
+                record.value,
+                traceparent=sampled(record.headers) if record.headers else None,
+            )
             for records in fetched.values()
             for record in records
             if record.value is not None

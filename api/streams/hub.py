@@ -47,6 +47,8 @@ class Hub:
         self.settings = settings
         self.ring = Ring(settings.stream_ring_events, settings.stream_ring_bytes)
         self.taps: list[Callable[[Sequence[Event]], None]] = []
+        self.trace: Callable[[Sequence[Event], int], None] | None = None
+        """Learns which events were handed out, and since when (ns since the Unix epoch)."""
         self.channels = {name: Channel(topics) for name, topics in STREAMS.items()}
         self.feeds = {
             FRAUD: Feed(settings, FRAUD, settings.fraud_topic, self),
@@ -213,8 +215,11 @@ class Hub:
     def _seal(self) -> None:
         events, self._pending = self._pending, []
         self.ring.extend(events)
+        began = time.time_ns()
         for channel in self.channels.values():
             channel.publish(events)
+        if self.trace is not None:
+            self.trace(events, began)
         self._pass_control_records()
         for topic, feed in self.feeds.items():
             if feed.caught_up:

@@ -141,7 +141,7 @@ def test_a_histogram_counts_as_prometheus_own_does() -> None:
 
 def test_a_family_without_samples_is_still_declared() -> None:
     """What has not happened yet is known to be countable."""
-    assert b"# TYPE a histogram" in written([histogram("a", "b", {}, "label")])
+    assert b"# TYPE a histogram" in written([histogram("a", "b", {}, "label")])[0]
 
 
 def test_any_worker_tells_of_all_of_them(parts: Parts) -> None:
