@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from compose.settings import TailSettings
-from wire import kafka, topics
+from wire import access, kafka, topics
 from wire.messages import Verdict, decode_verdict
 
 POLL_MS = 500
@@ -31,7 +31,8 @@ async def tail(stream: str, settings: TailSettings) -> int:
             await consumer.seek_to_beginning()
         else:
             await consumer.seek_to_end()
-        await _follow(consumer, settings)
+        with access.told(settings):
+            await _follow(consumer, settings)
     finally:
         await kafka.close(consumer)
     return 0

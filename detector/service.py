@@ -31,7 +31,8 @@ from detector.rulesfile import RulesSource
 from detector.settings import DetectorSettings
 from detector.states import State
 from detector.worker import Worker
-from wire import kafka, logs, topics, tracing
+from wire import access, kafka, logs, topics, tracing
+from wire.errors import AccessError
 from wire.metrics import MetricsError
 
 if TYPE_CHECKING:
@@ -57,8 +58,10 @@ def serve(settings: DetectorSettings) -> int:
     gc.set_threshold(GARBAGE_AFTER)
     try:
         uvloop.run(_serve(settings, rules))
-    except (StuckError, KafkaError) as error:
-        log.error("detector failed", error=str(error))  # noqa: TRY400 - the cause, in one line
+    except (AccessError, StuckError, KafkaError) as error:
+        writes = (settings.legit_topic, settings.fraud_topic, settings.dead_letter_topic)
+        cause = access.refused(error, settings, writes=writes) or error
+        log.error("detector failed", error=str(cause))  # noqa: TRY400 - the cause, in one line
         return 1
     except MetricsError:  # a restart would not help: it is the user's to mend
         raise

@@ -149,7 +149,7 @@ class Source:
         if code == _OFFSET_OUT_OF_RANGE:
             raise StuckError(f"nothing is at offset {offset} of {place} any more")
         if not error.retriable:
-            raise error(str(place))
+            raise error(place)
         await self._failed(f"{error.__name__}: {place}")
 
     async def _failed(self, error: str) -> None:

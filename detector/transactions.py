@@ -92,6 +92,7 @@ class Transactions:
 
         answer = await self._accepted(
             ask,
+            lambda _: self._group,
             lambda it: {it.error_code} | {each[4] for _, found, _ in it.topics for each in found},
         )
         found = {each[0]: each[1] for _, entries, _ in answer.topics for each in entries}
@@ -111,7 +112,11 @@ class Transactions:
             asked = (self._produce(node, part) for node, part in self._by_leader(built).items())
             return await asyncio.gather(*asked)
 
-        await self._accepted(ask, lambda answers: set().union(*map(_codes, answers)))
+        await self._accepted(
+            ask,
+            lambda answers: set().union(*map(_refused_topics, answers)),
+            lambda answers: set().union(*map(_codes, answers)),
+        )
 
     async def add_offsets(self, offsets: Mapping[int, int], membership: Membership) -> None:
         """Add the offsets to go on from, by partition, as a member of the group."""
@@ -130,7 +135,7 @@ class Transactions:
             )
             return await self._client.send(node, request)
 
-        await self._accepted(ask, _codes)
+        await self._accepted(ask, lambda _: self._group, _codes)
 
     async def commit(self) -> None:
         """Commit all of it."""
@@ -167,7 +172,7 @@ class Transactions:
             node = await self._coordinator(CoordinationType.TRANSACTION, name)
             return await self._client.send(node, request)
 
-        return await self._accepted(ask, codes)
+        return await self._accepted(ask, lambda _: name, codes)
 
     async def _coordinator(self, kind: CoordinationType, name: str) -> int:
         node = self._coordinators.get((kind, name))
@@ -176,7 +181,7 @@ class Transactions:
                 node = await self._client.coordinator_lookup(kind, name)
             except KafkaError as error:
                 if not error.retriable:
-                    raise
+                    raise type(error)(name) from error
                 await asyncio.sleep(BACKOFF_S)
         self._coordinators[kind, name] = node
         return node
@@ -204,8 +209,15 @@ class Transactions:
             request = ProduceRequest(name, -1, timeout_ms, list(by_topic.items()))
         return await self._client.send(node, request)
 
-    async def _accepted(self, ask: Ask, codes: Callable[[Any], set[int]]) -> Any:
+    async def _accepted(
+        self, ask: Ask, of: Callable[[Any], object], codes: Callable[[Any], set[int]]
+    ) -> Any:
         """Ask until the answer is no refusal that will pass.
+
+        Args:
+            ask: sends the request.
+            of: gives what an answer refuses access to, if it does.
+            codes: gives an answer's error codes.
 
         Raises:
             FencedError: somebody else has taken over.
@@ -217,7 +229,7 @@ class Transactions:
             refused = codes(answer) - {0}
             if not refused:
                 return answer
-            _check(refused)
+            _check(refused, of(answer))
             if refused & _LOST:
                 self._coordinators.clear()
             if not refused <= _EXPECTED:
@@ -227,16 +239,21 @@ class Transactions:
             pause = min(2 * pause, LONGEST_PAUSE_S)
 
 
-def _check(refused: set[int]) -> None:
+def _check(refused: set[int], of: object) -> None:
     for code in refused:
         if code in _FENCED:
             raise FencedError(f"fenced: {_FENCED[code]}")
     for code in refused - _EXPECTED:
         error = for_code(code)
         if not error.retriable:
-            raise AbortedError(f"rolled back: {_NAMES.get(code, error.__name__)} ({code})")
+            text = f"rolled back: {_NAMES.get(code, error.__name__)} ({code})"
+            raise AbortedError(text) from error(of)
 
 
 def _codes(answer: Any) -> set[int]:
     topics = answer.errors if hasattr(answer, "errors") else answer.topics
     return {entry[1] for _, entries in topics for entry in entries}
+
+
+def _refused_topics(answer: Any) -> set[str]:
+    return {topic for topic, entries in answer.topics if any(entry[1] for entry in entries)}

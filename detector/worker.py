@@ -32,7 +32,7 @@ from detector.source import Chunk, Source
 from detector.states import State, States
 from detector.windows import WindowLimits
 from detector.writer import Writer
-from wire import kafka
+from wire import access, kafka
 from wire.messages import instant
 
 if TYPE_CHECKING:
@@ -111,6 +111,8 @@ class Worker:
                 await self._own()
             except AbortedError as error:
                 self._metrics.aborts += 1
+                if access.refused(error, self._settings) is not None:
+                    raise StuckError(str(error)) from error  # the same again would not help
                 aborts = 1 if self._metrics.batches > done else aborts + 1
                 if aborts > self._settings.detector_aborts:
                     raise StuckError(f"{aborts} roll-backs in a row: {error}") from error

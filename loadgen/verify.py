@@ -18,7 +18,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from loadgen.audit import Audit, Findings
 from loadgen.settings import VerifySettings
-from wire import kafka, logs, topics
+from wire import access, kafka, logs, topics
 from wire.errors import MessageError
 from wire.messages import decode_transaction, decode_verdict, instant
 
@@ -53,7 +53,8 @@ async def audited(settings: VerifySettings) -> Findings:
     for name in signals:
         running.add_signal_handler(name, reading.stop)
     try:
-        return await reading.audit()
+        with access.told(settings):
+            return await reading.audit()
     finally:
         for name in signals:
             running.remove_signal_handler(name)

@@ -3,7 +3,8 @@
 FraudstreamError
 ├── SettingsError           a setting is missing or malformed; names variable, value and expectation
 ├── MessageError            bytes that are no transaction or verdict; carries the field errors
-└── BrokerUnreachableError  no Kafka broker answered within the time given
+├── BrokerUnreachableError  no Kafka broker answered within the time given
+└── AccessError             Kafka does not let us in, or not do what we asked; says who lacks what
 """
 
 from typing import NamedTuple
@@ -42,3 +43,7 @@ class MessageError(FraudstreamError):
 
 class BrokerUnreachableError(FraudstreamError):
     """No Kafka broker answered within the time given."""
+
+
+class AccessError(FraudstreamError):
+    """Kafka does not let us in, or not do what we asked; the text says who lacks what."""

@@ -9,10 +9,13 @@ import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import AIOKafkaClient
+from aiokafka.conn import create_conn
 from aiokafka.errors import KafkaConnectionError, KafkaError
 from aiokafka.helpers import create_ssl_context
+from aiokafka.protocol.metadata import MetadataRequest
 
-from wire.errors import BrokerUnreachableError
+from wire import access
+from wire.errors import AccessError, BrokerUnreachableError
 from wire.settings import KafkaSettings
 
 log = structlog.get_logger(__name__)
@@ -84,15 +87,19 @@ def client(settings: KafkaSettings, topics: Iterable[str]) -> RawClient:
     return RawClient(topics, **_connection(settings))
 
 
-async def start(make: Callable[[], C], *, patience: float | None = None) -> C:
+async def start(
+    make: Callable[[], C], *, patience: float | None = None, settings: KafkaSettings | None = None
+) -> C:
     """Make and start a client, trying again with growing pauses while no broker answers.
 
     Args:
         make: gives a fresh client; one whose start failed can't be started again.
         patience: seconds to go on trying; None for ever.
+        settings: with these, a client that is not let in is not started again and again.
 
     Raises:
         BrokerUnreachableError: none answered within that time.
+        AccessError: Kafka does not let us in, or isn't who it should be (only with `settings`).
     """
     deadline = None if patience is None else asyncio.get_running_loop().time() + patience
     pause = FIRST_PAUSE_S
@@ -101,8 +108,13 @@ async def start(make: Callable[[], C], *, patience: float | None = None) -> C:
         try:
             async with asyncio.timeout(ATTEMPT_S):
                 await client.start()
+                if settings is not None and settings.kafka_sasl_mechanism == "OAUTHBEARER":
+                    # aiokafka 0.14 takes a token for accepted as soon as it is sent.
+                    await _check_access(settings)
         except (KafkaConnectionError, KafkaError, OSError) as error:
             await close(client)
+            if settings is not None:
+                await _check_access(settings, error)
             if deadline is not None and asyncio.get_running_loop().time() + pause > deadline:
                 raise BrokerUnreachableError(f"no Kafka broker answers: {error}") from error
             log.warning("waiting for kafka", error=str(error) or repr(error), retry_in_s=pause)
@@ -113,6 +125,40 @@ async def start(make: Callable[[], C], *, patience: float | None = None) -> C:
             raise
         else:
             return client
+
+
+async def _check_access(settings: KafkaSettings, failure: Exception | None = None) -> None:
+    """Find out if a start failed for good; aiokafka tells that to its log only.
+
+    Raises:
+        AccessError: it did.
+    """
+    if failure and (refusal := access.refused(failure, settings)):
+        raise refusal from failure
+    if settings.kafka_security_protocol == "PLAINTEXT":
+        return  # nobody is asked who they are
+    options = _connection(settings)
+    addresses = options.pop("bootstrap_servers").split(",")
+    options.pop("metadata_max_age_ms")
+    host, _, port = addresses[0].rpartition(":")
+    try:
+        async with asyncio.timeout(ATTEMPT_S):
+            connection = await create_conn(host, int(port), **options)
+            try:
+                metadata = await connection.send(MetadataRequest([]))
+            finally:
+                connection.close()
+    except ssl.SSLCertVerificationError as error:
+        why = error.verify_message
+        text = f"Kafka at {host}:{port} has a certificate that is not trusted: {why}"
+        raise AccessError(text) from error
+    except (KafkaError, OSError) as error:
+        if refusal := access.refused(error, settings):
+            raise refusal from error
+    else:
+        if not metadata.brokers:  # what it was sent is no answer to that, but a refusal
+            who = access.principal(settings)
+            raise AccessError(f"Kafka does not let {who} in: the token is not accepted")
 
 
 async def close(client: Any) -> None:
@@ -155,6 +201,10 @@ def _connection(settings: KafkaSettings) -> dict[str, Any]:
             "sasl_plain_username": settings.kafka_sasl_username,
             "sasl_plain_password": password.get_secret_value() if password else None,
         }
+        if settings.kafka_sasl_mechanism == "OAUTHBEARER":
+            from wire import oauth  # noqa: PLC0415 - few need an HTTP client for Kafka
+
+            options["sasl_oauth_token_provider"] = oauth.provider(settings)
     if settings.kafka_security_protocol.endswith("SSL"):
         options["ssl_context"] = _ssl_context(settings)
     return options

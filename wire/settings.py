@@ -3,9 +3,16 @@
 A setting's field name in capitals is its environment variable.
 """
 
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import Field, FilePath, SecretStr, StringConstraints, ValidationError
+from pydantic import (
+    Field,
+    FilePath,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from wire.errors import SettingsError
@@ -39,7 +46,7 @@ class KafkaSettings(Settings):
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         "PLAINTEXT", description="transport to the brokers"
     )
-    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] = Field(
         "SCRAM-SHA-512", description="how to sign in when the transport is SASL"
     )
     kafka_sasl_username: str | None = Field(None, description="user for SASL")
@@ -56,6 +63,18 @@ class KafkaSettings(Settings):
     kafka_ssl_key_password: SecretStr | None = Field(
         None, description="password of the private key"
     )
+    kafka_oauth_token_url: str | None = Field(
+        None, description="token endpoint for OAUTHBEARER, by the client credentials grant"
+    )
+    kafka_oauth_client_id: str | None = Field(None, description="client id there")
+    kafka_oauth_client_secret: SecretStr | None = Field(None, description="client secret there")
+    kafka_oauth_scope: str | None = Field(None, description="scope asked for there")
+    kafka_oauth_cafile: FilePath | None = Field(
+        None, description="PEM file of authorities to trust for the endpoint; else the system's"
+    )
+    kafka_oauth_token_file: FilePath | None = Field(
+        None, description="file with a token for OAUTHBEARER, in place of an endpoint"
+    )
     transactions_topic: TopicName = Field(
         "queueing.transactions", description="topic of accepted transactions"
     )
@@ -68,6 +87,22 @@ class KafkaSettings(Settings):
     dead_letter_topic: TopicName = Field(
         "queueing.transactions.dead-letter", description="topic of records that are no transaction"
     )
+
+    @model_validator(mode="after")
+    def _can_sign_in(self) -> Self:
+        if not self.kafka_security_protocol.startswith("SASL"):
+            return self
+        if self.kafka_sasl_mechanism != "OAUTHBEARER":
+            needed: tuple[str, ...] = ("kafka_sasl_username", "kafka_sasl_password")
+        elif self.kafka_oauth_token_file is not None:
+            needed = ()
+        else:
+            names = ("token_url", "client_id", "client_secret")
+            needed = tuple(f"kafka_oauth_{name}" for name in names)
+        missing = [name.upper() for name in needed if getattr(self, name) is None]
+        if missing:
+            raise ValueError(f"{self.kafka_sasl_mechanism} needs {' and '.join(missing)}")
+        return self
 
 
 class TracingSettings(Settings):

@@ -5,9 +5,14 @@ from typing import Any, Final
 
 import structlog
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import (
+    KafkaError,
+    TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
+    for_code,
+)
 
-from wire import kafka
+from wire import access, kafka
 from wire.errors import FraudstreamError
 from wire.settings import KafkaSettings, TopicSettings
 
@@ -43,11 +48,12 @@ async def ensure(settings: TopicSettings, *, patience: float | None = None) -> d
     Raises:
         TopicsError: the cluster refuses, or the partition counts differ.
         BrokerUnreachableError: no broker answered within `patience` (seconds; None: for ever).
+        AccessError: Kafka does not let us in, or not make or see a topic.
     """
-    client = await kafka.start(lambda: kafka.admin(settings), patience=patience)
+    client = await kafka.start(lambda: kafka.admin(settings), patience=patience, settings=settings)
     try:
         await _create(client, settings)
-        counts = await _all_counts(client, names(settings))
+        counts = await _all_counts(client, settings)
     except (KafkaError, TimeoutError) as error:
         raise TopicsError(f"the topics can't be made: {error}") from error
     finally:
@@ -58,14 +64,18 @@ async def ensure(settings: TopicSettings, *, patience: float | None = None) -> d
 
 
 async def wait(settings: KafkaSettings, *topics: str) -> dict[str, int]:
-    """Wait until the topics are there, logging while they are not; give their partition counts."""
-    client = await kafka.start(lambda: kafka.admin(settings))
+    """Wait until the topics are there, logging while they are not; give their partition counts.
+
+    Raises:
+        AccessError: Kafka does not let us in, or not see a topic.
+    """
+    client = await kafka.start(lambda: kafka.admin(settings), settings=settings)
     loop = asyncio.get_running_loop()
     next_line = loop.time()
     try:
         while True:
             try:
-                counts = await _partition_counts(client, topics)
+                counts = await _partition_counts(client, settings, topics)
             except (KafkaError, OSError) as error:
                 counts = {}
                 log.warning("waiting for kafka", error=str(error))
@@ -89,6 +99,8 @@ async def _create(client: AIOKafkaAdminClient, settings: TopicSettings) -> None:
     }
     # A dead letter is the record as it was and a few headers: it may be larger than any record.
     roomy = config | {"max.message.bytes": str(DEAD_LETTER_MAX_BYTES)}
+    # Those that are there are not asked for: who may not make topics can still check them.
+    there = await _partition_counts(client, settings, names(settings))
     wanted = [
         NewTopic(
             name,
@@ -97,26 +109,43 @@ async def _create(client: AIOKafkaAdminClient, settings: TopicSettings) -> None:
             topic_configs=roomy if name == settings.dead_letter_topic else config,
         )
         for name in names(settings)
+        if name not in there
     ]
+    for name in there:
+        log.info("topic is there", topic=name, made_now=False)
+    if not wanted:
+        return
     response = await client.create_topics(wanted, timeout_ms=CREATE_TIMEOUT_MS)
     for topic, code, *rest in response.topic_errors:
         error = for_code(code)
+        if error is TopicAuthorizationFailedError:
+            raise access.lacks(settings, f"Create on topic {topic}")
         if code and error is not TopicAlreadyExistsError:
             raise TopicsError(f"topic {topic}: {error.__name__}: {rest[0] if rest else ''}")
         log.info("topic is there", topic=topic, made_now=not code)
 
 
-async def _all_counts(client: AIOKafkaAdminClient, topics: tuple[str, ...]) -> dict[str, int]:
+async def _all_counts(client: AIOKafkaAdminClient, settings: KafkaSettings) -> dict[str, int]:
     """Give the counts once every topic has its leaders: one made just now has none for a moment."""
+    wanted = names(settings)
     async with asyncio.timeout(CREATE_TIMEOUT_MS / 1000):
         # Kafka does not tell: ASYNC110 can't be had.
-        while len(counts := await _partition_counts(client, topics)) < len(topics):  # noqa: ASYNC110
+        while len(counts := await _partition_counts(client, settings, wanted)) < len(wanted):  # noqa: ASYNC110
             await asyncio.sleep(WAIT_PAUSE_S)
         return counts
 
 
-async def _partition_counts(client: AIOKafkaAdminClient, topics: tuple[str, ...]) -> dict[str, int]:
+async def _partition_counts(
+    client: AIOKafkaAdminClient, settings: KafkaSettings, topics: tuple[str, ...]
+) -> dict[str, int]:
     described: list[dict[str, Any]] = await client.describe_topics(list(topics))
+    refused = [
+        topic["topic"]
+        for topic in described
+        if topic["error_code"] == TopicAuthorizationFailedError.errno
+    ]
+    if refused:
+        raise access.lacks(settings, f"Describe on topic {', '.join(sorted(refused))}")
     return {
         topic["topic"]: len(topic["partitions"])
         for topic in described

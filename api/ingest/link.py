@@ -15,10 +15,13 @@ from aiokafka.errors import KafkaError
 
 from api.errors import UnreachableError
 from api.settings import ApiSettings
-from wire import kafka, topics
+from wire import access, kafka, topics
+from wire.errors import AccessError
 
 log = structlog.get_logger(__name__)
 RETRY_BACKOFF_MS: Final = 50
+REFUSED_PAUSE_S: Final = 2.0
+"""Pause before Kafka is asked again that did not let us in: the rights may have been given."""
 RETIRE_TIMEOUT_S: Final = 2.0
 
 
@@ -82,7 +85,8 @@ class Link:
     def broke(self, producer: AIOKafkaProducer, error: BaseException) -> None:
         """Say that a producer failed for good; it is replaced, unless it was already."""
         if producer is self._producer:
-            log.error("kafka producer failed", topic=self._topic, error=repr(error))
+            cause = access.refused(error, self._settings, writes=[self._topic]) or repr(error)
+            log.error("kafka producer failed", topic=self._topic, error=str(cause))
             self._broken.set()
             self._connected.clear()
             self._producer = None
@@ -91,8 +95,13 @@ class Link:
     async def _keep(self) -> None:
         while True:
             self._broken.clear()
-            await topics.wait(self._settings, self._topic)
-            producer = await kafka.start(self._make)
+            try:
+                await topics.wait(self._settings, self._topic)
+                producer = await kafka.start(self._make, settings=self._settings)
+            except AccessError as error:
+                log.error("kafka refuses", topic=self._topic, error=str(error))  # noqa: TRY400
+                await asyncio.sleep(REFUSED_PAUSE_S)
+                continue
             try:
                 await producer.partitions_for(self._topic)
             except KafkaError as error:

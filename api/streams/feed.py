@@ -15,7 +15,8 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from api.settings import ApiSettings
 from api.streams.event import Event
-from wire import kafka, topics
+from wire import access, kafka, topics
+from wire.errors import AccessError
 from wire.tracing import sampled
 
 log = structlog.get_logger(__name__)
@@ -84,8 +85,9 @@ class Feed:
             began = time.monotonic()
             try:
                 await self._follow()
-            except (KafkaError, OSError, TimeoutError) as error:
-                log.warning("feed broke off", topic=self.name, error=repr(error), retry_in_s=pause)
+            except (AccessError, KafkaError, OSError, TimeoutError) as error:
+                cause = access.refused(error, self._settings) or repr(error)
+                log.warning("feed broke off", topic=self.name, error=str(cause), retry_in_s=pause)
             except asyncio.CancelledError:
                 if _asked_to_stop():
                     raise
