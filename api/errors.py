@@ -2,6 +2,7 @@
 
 FraudstreamError
 ├── AddressError              the address to listen on can't be had
+├── CertificateError          the certificate to serve with can't be used
 ├── PositionError             text that is no stream position
 └── DeliveryError             a record is not known to be in Kafka
     ├── OverloadedError       too much is in flight: it was not sent
@@ -15,6 +16,10 @@ from wire.errors import FraudstreamError
 
 class AddressError(FraudstreamError):
     """The address to listen on is taken, or is not this machine's."""
+
+
+class CertificateError(FraudstreamError):
+    """The certificate to serve with, or its key, can't be used; the text says why."""
 
 
 class DeliveryError(FraudstreamError):

@@ -63,19 +63,22 @@ async def _of_all(gateway: Gateway) -> list[Metric]:
     others = [a for number, a in enumerate(addresses, 1) if number != settings.api_worker]
     answers = [list(of_worker(gateway))]
     if others:
-        # Plain HTTP: a context for TLS would only take its fifth of a second to make.
+        scheme = "https" if settings.api_tls_certificate else "http"
+        # Each other's, on loopback: the certificate is for the name that clients know.
         async with httpx.AsyncClient(timeout=PATIENCE_S, trust_env=False, verify=False) as client:  # noqa: S501
-            asked = await asyncio.gather(*(_ask(client, address) for address in others))
+            asked = await asyncio.gather(
+                *(_ask(client, f"{scheme}://{address}") for address in others)
+            )
         answers += [_unpacked(answer) for answer in asked if answer is not None]
     return [*_merged(answers), _answering(len(answers))]
 
 
-async def _ask(client: httpx.AsyncClient, address: str) -> bytes | None:
+async def _ask(client: httpx.AsyncClient, url: str) -> bytes | None:
     try:
-        answer = await client.get(f"http://{address}{WORKER_PATH}")
+        answer = await client.get(url + WORKER_PATH)
         answer.raise_for_status()
     except httpx.HTTPError as error:
-        log.warning("worker left out of metrics", address=address, error=repr(error))
+        log.warning("worker left out of metrics", url=url, error=repr(error))
         return None
     return answer.content
 

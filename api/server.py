@@ -1,5 +1,6 @@
 """The server process: uvicorn on one listening socket, ended in order by a signal."""
 
+import asyncio
 import resource
 import signal
 import socket
@@ -12,6 +13,7 @@ from api import app, listener
 from api.gateway import Gateway
 from api.protocol import Protocol
 from api.settings import ApiSettings
+from api.tls import Certificate
 from wire import logs
 
 log = structlog.get_logger(__name__)
@@ -26,9 +28,19 @@ class Server(uvicorn.Server):
     that never close by themselves.
     """
 
-    def __init__(self, config: uvicorn.Config, gateway: Gateway) -> None:
+    def __init__(
+        self, config: uvicorn.Config, gateway: Gateway, certificate: Certificate | None
+    ) -> None:
         super().__init__(config)
         self._gateway = gateway
+        self._certificate = certificate
+        self._watching: asyncio.Task[None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to serve, and to watch the certificate."""
+        await super().startup(sockets)
+        if self._certificate is not None:
+            self._watching = asyncio.create_task(self._certificate.watch(), name="certificate")
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Note the signal, and have the streams end."""
@@ -41,8 +53,10 @@ def serve(settings: ApiSettings) -> int:
 
     Raises:
         AddressError: the address to listen on can't be had.
+        CertificateError: the certificate to serve with can't be used.
     """
     logs.configure(settings, "api")
+    certificate = Certificate(settings) if settings.api_tls_certificate else None
     _allow_open_files(settings.stream_clients + OTHER_FILES)
     sock = (
         socket.socket(fileno=settings.api_fd)
@@ -64,12 +78,15 @@ def serve(settings: ApiSettings) -> int:
         server_header=False,
         proxy_headers=False,
         timeout_graceful_shutdown=settings.api_shutdown_grace_seconds,
+        ssl_context_factory=(lambda _config, _default: certificate.context)
+        if certificate
+        else None,
     )
     host, port = sock.getsockname()[:2]
-    log.info("listening", host=host, port=port)
+    log.info("listening", host=host, port=port, tls=certificate is not None)
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, _end)
-    Server(config, application.state.gateway).run(sockets=sockets)
+    Server(config, application.state.gateway, certificate).run(sockets=sockets)
     return 0
 
 

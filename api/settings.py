@@ -1,15 +1,39 @@
 """The gateway's settings: every bound, limit and default of the part is set here."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, FilePath, SecretStr, model_validator
 
 from wire.messages import MAX_TRANSACTION_BYTES
 from wire.options import Option
-from wire.settings import Addresses, KafkaSettings, TracingSettings
+from wire.settings import Addresses, KafkaSettings, Settings, TracingSettings
 
 
-class ApiSettings(KafkaSettings, TracingSettings):
+class TlsSettings(Settings):
+    """With what certificate the gateway serves, if it serves TLS itself."""
+
+    api_tls_certificate: Annotated[FilePath | None, Option("--tls-certificate")] = Field(
+        None, description="PEM file with the certificate chain to serve HTTPS with; unset: HTTP"
+    )
+    api_tls_key: Annotated[FilePath | None, Option("--tls-key")] = Field(
+        None, description="PEM file with its private key; unset: in the certificate's file"
+    )
+    api_tls_key_password: SecretStr | None = Field(None, description="password of that key")
+    api_tls_poll_seconds: float = Field(
+        5.0,
+        ge=0.01,
+        le=3600,
+        description="pause between looks whether these files changed, in seconds",
+    )
+
+    @model_validator(mode="after")
+    def _has_certificate(self) -> Self:
+        if self.api_tls_key is not None and self.api_tls_certificate is None:
+            raise ValueError("API_TLS_KEY needs API_TLS_CERTIFICATE")
+        return self
+
+
+class ApiSettings(KafkaSettings, TlsSettings, TracingSettings):
     """What one gateway process needs to know."""
 
     # --- serving

@@ -77,7 +77,8 @@ class _Stack:
     @property
     def _url(self) -> str:
         host, port = self._sock.getsockname()[:2]
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        scheme = "https" if self._settings.api_tls_certificate else "http"
+        return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
     async def start(self, supervisor: Supervisor) -> None:
         """Bring everything up, each part when what it needs is there."""
@@ -127,7 +128,9 @@ class _Stack:
 
     def _loadgen(self) -> Part:
         tps = str(self._settings.transactions_per_second)
-        arguments = ("--url", self._url, "--tps", tps, "--duration", "0", "--grace", "1")
+        arguments = ["--url", self._url, "--tps", tps, "--duration", "0", "--grace", "1"]
+        if self._settings.api_tls_certificate:
+            arguments.append("--insecure")  # our own child, by its address, not by its name
         report = self._screen.line
         return self._part(
             "loadgen", "loadgen", *arguments, on_line=report, stop_seconds=LOADGEN_STOP_S

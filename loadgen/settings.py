@@ -83,6 +83,12 @@ class LoadgenSettings(KafkaSettings):
         "http://127.0.0.1:8000",
         description="the gateway's address",
     )
+    loadgen_cafile: Annotated[FilePath | None, Option("--cafile")] = Field(
+        None, description="PEM file of authorities to trust for https; else the system's"
+    )
+    loadgen_insecure: Annotated[bool, Option("--insecure")] = Field(
+        False, description="don't check the gateway's certificate: for your own machine only"
+    )
     transactions_per_second: Annotated[float, Option("--tps")] = Field(
         1000,
         gt=0,

@@ -5,7 +5,7 @@ from itertools import islice, takewhile
 from time import monotonic as now
 from typing import Final
 
-from loadgen import schedule
+from loadgen import schedule, trust
 from loadgen.measure import Tally
 from loadgen.payments import Shot
 from loadgen.replay import Replay
@@ -97,6 +97,7 @@ def _target(settings: LoadgenSettings) -> Target:
         connections=settings.loadgen_connections,
         timeout=settings.loadgen_timeout,
         batched=settings.loadgen_batch > 1,
+        trust=trust.context(settings),
     )
 
 

@@ -7,6 +7,7 @@ event stream), resuming with Last-Event-ID.
 
 import asyncio
 import re
+import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Final, NamedTuple, Never, Protocol
 
@@ -53,9 +54,12 @@ class Event(NamedTuple):
 class EventStream:
     """The verdicts of one gateway, by server-sent events."""
 
-    def __init__(self, url: str, deliver: Deliver, tally: Tally) -> None:
+    def __init__(
+        self, url: str, deliver: Deliver, tally: Tally, trust: ssl.SSLContext | bool = True
+    ) -> None:
         self.subscribed = asyncio.Event()
         self._url = url
+        self._trust = trust
         self._deliver = deliver
         self._tally = tally
         self._position = ""
@@ -67,8 +71,9 @@ class EventStream:
             StreamError: the server refuses the stream.
         """
         timeout = httpx.Timeout(SILENCE_S)
+        transport = AiohttpTransport(verify=self._trust, trust_env=False)
         async with httpx.AsyncClient(
-            transport=AiohttpTransport(trust_env=False), timeout=timeout, trust_env=False
+            transport=transport, timeout=timeout, trust_env=False
         ) as client:
             while True:
                 try:

@@ -6,6 +6,7 @@ itself (measured at full speed: 200 us a request by the client, 95 us by the tra
 """
 
 import asyncio
+import ssl
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -43,13 +44,22 @@ _results = msgspec.json.Decoder(_Results)
 class HttpTarget:
     """POST /transactions of one gateway."""
 
-    def __init__(self, url: str, *, connections: int, timeout: float, batched: bool) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        connections: int,
+        timeout: float,
+        batched: bool,
+        trust: ssl.SSLContext | bool = True,
+    ) -> None:
         self._base = url
         self._url = httpx.URL(url + "/transactions")
         kind = b"application/x-ndjson" if batched else b"application/json"
         self._headers = httpx.Headers([(b"host", self._url.netloc), (b"content-type", kind)])
         self._extensions = {"timeout": httpx.Timeout(timeout).as_dict()}
         self._transport = AiohttpTransport(
+            verify=trust,
             limits=httpx.Limits(max_connections=connections, keepalive_expiry=KEEP_ALIVE_S),
             trust_env=False,
         )

@@ -8,6 +8,7 @@ from typing import Never
 import msgspec
 import structlog
 
+from loadgen import trust
 from loadgen.errors import StreamError
 from loadgen.ledger import Ledger
 from loadgen.measure import Tally
@@ -39,7 +40,9 @@ class Witness:
         self._follower: Follower = (
             VerdictTopics(settings, self._hear)
             if settings.loadgen_target == "kafka"
-            else EventStream(f"{settings.loadgen_url}/stream/all", self._hear, tally)
+            else EventStream(
+                f"{settings.loadgen_url}/stream/all", self._hear, tally, trust.context(settings)
+            )
         )
         self._following: asyncio.Task[Never] | None = None
 
