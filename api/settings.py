@@ -1,12 +1,15 @@
 """The gateway's settings: every bound, limit and default of the part is set here."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, FilePath, SecretStr, model_validator
 
 from wire.messages import MAX_TRANSACTION_BYTES
 from wire.options import Option
 from wire.settings import Addresses, KafkaSettings, Settings, TracingSettings
+
+MASK_KEY_CHARACTERS: Final = 16
+"""Least length of the key that accounts are masked with: it must not be found by trying."""
 
 
 class TlsSettings(Settings):
@@ -133,6 +136,19 @@ class ApiSettings(KafkaSettings, TlsSettings, TracingSettings):
         "at most twice as many are held, about 1 kB each",
     )
 
+    # --- who sees what
+    stream_mask_accounts: Literal["never", "always", "unless-scope"] = Field(
+        "never",
+        description="whether accounts are masked in verdicts; unless-scope: but for credentials "
+        "with the scope accounts:read",
+    )
+    stream_mask_key: SecretStr | None = Field(
+        None, min_length=MASK_KEY_CHARACTERS, description="secret that masked ids are made with"
+    )
+    stream_mask_key_file: FilePath | None = Field(
+        None, description="file with that secret, in place of STREAM_MASK_KEY"
+    )
+
     # --- streams
     stream_ring_events: int = Field(
         50_000, ge=1, description="recent verdicts kept in memory for clients that resume"
@@ -185,3 +201,29 @@ class ApiSettings(KafkaSettings, TlsSettings, TracingSettings):
     stream_fetch_wait_ms: int = Field(
         20, ge=1, le=500, description="longest wait of one fetch for new verdicts"
     )
+
+    @model_validator(mode="after")
+    def _has_mask_key(self) -> Self:
+        try:
+            key = self.stream_mask_secret
+        except OSError as error:
+            raise ValueError(f"STREAM_MASK_KEY_FILE: {error.strerror}") from None
+        if key is None and self.stream_mask_accounts != "never":
+            raise ValueError(
+                "STREAM_MASK_ACCOUNTS needs STREAM_MASK_KEY or STREAM_MASK_KEY_FILE, the same one "
+                "for all gateways"
+            )
+        if key is not None and len(key) < MASK_KEY_CHARACTERS:
+            raise ValueError(
+                f"STREAM_MASK_KEY_FILE must hold {MASK_KEY_CHARACTERS} characters or more"
+            )
+        return self
+
+    @property
+    def stream_mask_secret(self) -> bytes | None:
+        """The key that accounts are masked with, from wherever it is set."""
+        if self.stream_mask_key is not None:
+            return self.stream_mask_key.get_secret_value().encode()
+        if self.stream_mask_key_file is not None:
+            return self.stream_mask_key_file.read_bytes().strip()
+        return None

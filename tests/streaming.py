@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -233,10 +233,16 @@ class Reader:
 
 @contextlib.asynccontextmanager
 async def reading(
-    url: object, path: str, last_id: str | None = None, **query: str
+    url: object,
+    path: str,
+    last_id: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    **query: str,
 ) -> AsyncIterator[Reader]:
     """Open a stream."""
-    headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last_id} if last_id else {})
+    headers = {"Accept": "text/event-stream", **(headers or {})}
+    if last_id:
+        headers["Last-Event-ID"] = last_id
     timeout = aiohttp.ClientTimeout(total=None)
     async with (
         aiohttp.ClientSession(str(url), timeout=timeout) as session,

@@ -4,6 +4,7 @@ A setting's field name in capitals is its environment variable.
 """
 
 from typing import Annotated, Any, Literal, Self, TypeVar
+from urllib.parse import unquote
 
 from pydantic import (
     Field,
@@ -11,6 +12,7 @@ from pydantic import (
     SecretStr,
     StringConstraints,
     ValidationError,
+    field_validator,
     model_validator,
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -141,6 +143,20 @@ class TracingSettings(Settings):
         0.01, ge=0, le=1, description="share of the requests that a ratio sampler traces"
     )
 
+    @field_validator("otel_exporter_otlp_headers")
+    @classmethod
+    def _are_headers(cls, given: SecretStr | None) -> SecretStr | None:
+        if given and not all(name and is_given for name, is_given, _ in _pairs(given)):
+            raise ValueError("expected NAME=VALUE[,...]")
+        return given
+
+    @property
+    def collector_headers(self) -> dict[str, str]:
+        """What is sent to the collector beside the traces."""
+        given = self.otel_exporter_otlp_headers
+        pairs = _pairs(given) if given else []
+        return {name.strip().lower(): unquote(value.strip()) for name, _, value in pairs}
+
     @property
     def traces_url(self) -> str | None:
         """Where traces are sent; None if nothing is traced."""
@@ -163,6 +179,10 @@ class TopicSettings(KafkaSettings):
     retention_hours: int = Field(
         168, ge=1, description="how long records are kept, in hours (168: a week)"
     )
+
+
+def _pairs(given: SecretStr) -> list[tuple[str, str, str]]:
+    return [each.partition("=") for each in given.get_secret_value().split(",")]
 
 
 S = TypeVar("S", bound=Settings)

@@ -4,6 +4,7 @@ Loaded only where a collector is set. Spans are queued (OTEL_BSP_MAX_QUEUE_SIZE,
 the background; when the queue is full or the collector away they are dropped, never waited for.
 """
 
+import logging
 import threading
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
@@ -24,7 +25,6 @@ from opentelemetry.sdk.trace.sampling import (
 )
 from opentelemetry.trace import Span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-from opentelemetry.util.re import parse_env_headers
 
 from wire.settings import TracingSettings
 from wire.tracing import TRACEPARENT, TRACESTATE, Headers
@@ -32,6 +32,8 @@ from wire.tracing import TRACEPARENT, TRACESTATE, Headers
 FLUSH_S: Final = 1.0
 """How long the end of a process waits for the collector to take the last spans."""
 
+# It shows headers that it can't read, with whatever token they hold.
+logging.getLogger("opentelemetry.util.re").setLevel(logging.CRITICAL)
 _w3c: Final = TraceContextTextMapPropagator()
 
 
@@ -40,8 +42,7 @@ class Tracing:
 
     def __init__(self, settings: TracingSettings, part: str) -> None:
         given = {"service.name": f"fraudstream-{part}", "service.version": version("fraudstream")}
-        secret = settings.otel_exporter_otlp_headers
-        headers = parse_env_headers(secret.get_secret_value(), liberal=True) if secret else None
+        headers = settings.collector_headers or None  # None: the SDK looks for others of its names
         self._provider = TracerProvider(
             sampler=_sampler(settings),
             # What the environment says of the resource wins.

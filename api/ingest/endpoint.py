@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import structlog
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
@@ -18,6 +18,7 @@ from api.ingest.counts import Counts, Deliveries
 from api.ingest.failures import invalid, undelivered
 from api.ingest.outbox import Outbox, RecordTrace
 from api.ingest.verdicts import Verdicts
+from api.masking import Masking, Viewer
 from api.problems import BODY_TIMEOUT, INTERNAL, OVERLOADED, TOO_LARGE, UNKNOWN_TRANSACTION, Problem
 from api.protocol import connection_of, is_whole
 from api.settings import ApiSettings
@@ -37,6 +38,7 @@ class Ingest:
         self.counts = Counts()
         self._settings = settings
         self._topic = settings.transactions_topic.encode()
+        self._masking = Masking(settings)
         self._outbox = Outbox(settings)
         self._verdicts = Verdicts(settings.verdict_index_size, settings.max_verdict_waiters)
         limit = settings.max_requests_in_flight
@@ -103,8 +105,8 @@ class Ingest:
         router.routes.append(Route("/transactions", _Endpoint(self), methods=["POST"]))
 
         @router.get("/transactions/{transaction_id:path}", include_in_schema=False)
-        async def look_up(transaction_id: str) -> Response:
-            return self._look_up(transaction_id)
+        async def look_up(transaction_id: str, request: Request) -> Response:
+            return self._look_up(transaction_id, self._masking.viewer(request.scope))
 
         return router
 
@@ -164,7 +166,8 @@ class Ingest:
         wait = preferences.wait_seconds(prefer.decode("latin-1")) if prefer else None
         if wait is None:
             return await self._take_one(body)
-        return await self._take_one_and_wait(body, min(wait, settings.max_wait_seconds))
+        viewer = self._masking.viewer(scope)
+        return await self._take_one_and_wait(body, min(wait, settings.max_wait_seconds), viewer)
 
     async def _read(self, receive: Receive) -> bytes:
         return await bodies.object_or_array(
@@ -191,7 +194,7 @@ class Ingest:
         self._verdicts.accepted(record.transaction_id)
         return answers.accepted(record.transaction_id, self._topic, batch.partition, offset)
 
-    async def _take_one_and_wait(self, body: bytes, seconds: int) -> Answer:
+    async def _take_one_and_wait(self, body: bytes, seconds: int, viewer: Viewer) -> Answer:
         loop = asyncio.get_running_loop()
         until = loop.time() + seconds
         record = accept(body)
@@ -207,6 +210,8 @@ class Ingest:
             if expectation is None:
                 return answers.accepted(transaction_id, self._topic, batch.partition, offset)
             verdict = await expectation.within(until - loop.time())
+            # Also its sender's: the id may be of another transaction, to another account.
+            verdict = viewer.verdict(verdict) if verdict else None
         place = (transaction_id, self._topic, batch.partition, offset)
         answer = answers.decided(*place, verdict) if verdict else answers.accepted(*place)
         answer.headers.append((b"preference-applied", b"wait=%d" % seconds))
@@ -226,8 +231,10 @@ class Ingest:
     def _results(self) -> batches.Results:
         return batches.Results(self._outbox, self._verdicts, self._settings)
 
-    def _look_up(self, transaction_id: str) -> Response:
+    def _look_up(self, transaction_id: str, viewer: Viewer) -> Response:
         verdict = self._verdicts.find(transaction_id)
+        if verdict:
+            verdict = viewer.verdict(verdict)
         if verdict is None:
             raise Problem(
                 UNKNOWN_TRANSACTION,

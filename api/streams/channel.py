@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from api import protocol
+from api.masking import Viewer
 from api.streams import sse
 from api.streams.event import Event
 from api.streams.filters import Filter
@@ -11,15 +12,21 @@ from api.streams.subscription import Subscription
 
 
 class Audience:
-    """The live clients that want the same: one filter, or none."""
+    """The live clients that want the same, and may see the same: one filter, or none."""
 
-    __slots__ = ("_blocks", "_moved", "members", "only")
+    __slots__ = ("_blocks", "_moved", "members", "only", "viewer")
 
     def __init__(self, only: Filter | None) -> None:
         self.only = only
+        self.viewer = Viewer() if only is None else only.viewer
         self.members: set[Subscription] = set()
         self._blocks: list[bytes] = []
         self._moved = False
+
+    @property
+    def is_masked(self) -> bool:
+        """Whether accounts are hidden from them."""
+        return self.viewer.is_masked
 
     def add(self, event: Event, block: bytes) -> None:
         """Add an event's block to the next chunk if it is wanted here."""
@@ -79,15 +86,22 @@ class Channel:
         """Encode events and hand them out, in one chunk for each audience."""
         cursor = self.cursor
         audiences = list(self._audiences.values())
+        clear = [each for each in audiences if not each.is_masked]
+        masked = [each for each in audiences if each.is_masked]
+        viewer = masked[0].viewer if masked else Viewer()  # one key a process: the same for all
         any_came = False
         for event in events:
             if event.topic not in self._topics:
                 continue
             any_came = True
             cursor.move(event.topic, event.partition, event.offset + 1)
-            if audiences:
+            if clear:
                 block = sse.verdict(cursor.id(), event.value)
-                for audience in audiences:
+                for audience in clear:
+                    audience.add(event, block)
+            if masked and (value := viewer.verdict(event.value)) is not None:
+                block = sse.verdict(cursor.id(), value)
+                for audience in masked:
                     audience.add(event, block)
         if any_came:
             for audience in audiences:

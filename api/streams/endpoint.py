@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from api import pages
 from api.errors import PositionError
+from api.masking import Masking
 from api.problems import BAD_FILTER, BAD_POSITION, SHUTTING_DOWN, Problem
 from api.settings import ApiSettings
 from api.streams import filters
@@ -53,12 +54,18 @@ def routes(hub: Hub, settings: ApiSettings) -> APIRouter:
         admission.check(address, wish.only)
         return EventStream(hub, hub.replays, admission, wish, address)
 
+    masking = Masking(settings)
     for name in STREAMS:
-        _add(router, name, open_stream)
+        _add(router, name, masking, open_stream)
     return router
 
 
-def _add(router: APIRouter, name: str, open_stream: Callable[[Wish, str], Response]) -> None:
+def _add(
+    router: APIRouter,
+    name: str,
+    masking: Masking,
+    open_stream: Callable[[Wish, str], Response],
+) -> None:
     async def stream(
         request: Request,
         *,
@@ -72,7 +79,9 @@ def _add(router: APIRouter, name: str, open_stream: Callable[[Wish, str], Respon
         min_amount: Annotated[
             str | None, Query(description="only amounts from this on", examples=["900.01"])
         ] = None,
-        account: Annotated[str | None, Query(description="only with this source or target")] = None,
+        account: Annotated[
+            str | None, Query(description="only with this source or target (or masked id)")
+        ] = None,
         currency: Annotated[
             str | None, Query(description="only in this currency", examples=["EUR"])
         ] = None,
@@ -83,7 +92,8 @@ def _add(router: APIRouter, name: str, open_stream: Callable[[Wish, str], Respon
     ) -> Response:
         if not raw and wants_page(request.headers.get("accept", "")):
             return pages.stream_page(request, name)
-        only, errors = filters.parse(min_amount, account, currency, rule)
+        viewer = masking.viewer(request.scope)
+        only, errors = filters.parse(min_amount, account, currency, rule, viewer)
         if errors:
             raise Problem(BAD_FILTER, "a filter is malformed", errors=errors)
         at = request.headers.get("last-event-id") or last_event_id

@@ -51,11 +51,13 @@ class Event:
             try:
                 self._verdict = decode_verdict(self.value)
             except MessageError as error:
+                # Where it is wrong, not what is there: an error's text may quote the record.
+                _, _, at = str(error).rpartition(" - at ")
                 log.warning(
                     "record is no verdict",
                     topic=self.topic,
                     partition=self.partition,
                     offset=self.offset,
-                    error=str(error),
+                    at=at if at.startswith("`$") else "",
                 )
         return self._verdict

@@ -62,8 +62,9 @@ def encode(events: Iterable[Event], cursor: Cursor, only: Filter | None) -> byte
             continue
         cursor.move(event.topic, event.partition, event.offset + 1)
         moved = True
-        if only is None or only.matches(event):
-            blocks.append(verdict(cursor.id(), event.value))
+        shown = event.value if only is None else only.shown(event)
+        if shown is not None:
+            blocks.append(verdict(cursor.id(), shown))
     if moved and not blocks:
         return progress(cursor.id())
     return b"".join(blocks)

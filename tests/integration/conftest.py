@@ -15,6 +15,7 @@ import httpx
 import pytest
 import uvicorn
 from confluent_kafka import Consumer, TopicPartition
+from starlette.types import ASGIApp
 
 from api import app, listener
 from api.protocol import Protocol
@@ -32,14 +33,21 @@ Serve = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
 
 @contextlib.asynccontextmanager
 async def serve(
-    kafka: KafkaSettings, *, ready: bool = True, **given: object
+    kafka: KafkaSettings,
+    *,
+    ready: bool = True,
+    wrap: Callable[[ASGIApp], ASGIApp] = lambda inner: inner,
+    **given: object,
 ) -> AsyncIterator[httpx.AsyncClient]:
-    """Serve a gateway with these settings; give a client of it, once it is ready."""
+    """Serve a gateway with these settings; give a client of it, once it is ready.
+
+    `wrap` may put something round the application.
+    """
     settings = ApiSettings(**(kafka.model_dump() | {"api_event_loop": "asyncio"} | given))
     sock = listener.bind("127.0.0.1", 0)
     application = app.create(settings)
     config = uvicorn.Config(
-        application, http=Protocol, ws="none", log_config=None, lifespan="on",
+        wrap(application), http=Protocol, ws="none", log_config=None, lifespan="on",
         timeout_graceful_shutdown=settings.api_shutdown_grace_seconds,
     )  # fmt: skip
     server = uvicorn.Server(config)

@@ -1,0 +1,189 @@
+"""Nothing secret is written down: not in logs, errors, --help, metrics or command lines."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import httpx
+import pytest
+from confluent_kafka import Producer
+
+from api import listener
+from tests.certificates import Authority
+from tests.processes import Programs, environment, is_ready, programs, until
+from tests.streaming import verdict
+from wire.settings import TopicSettings
+
+CANARY = "c4n4ry"
+SECRETS = {
+    name: f"x-key={CANARY}-{name.lower()}-0123456789"
+    for name in (
+        "KAFKA_SASL_PASSWORD",
+        "KAFKA_SSL_KEY_PASSWORD",
+        "KAFKA_OAUTH_CLIENT_SECRET",
+        "OTEL_EXPORTER_OTLP_HEADERS",
+        "STREAM_MASK_KEY",
+        "API_TLS_KEY_PASSWORD",
+    )
+}
+COMMANDS = (
+    "up",
+    "api",
+    "detector",
+    "loadgen",
+    "verify",
+    "backtest",
+    "broker",
+    "topics",
+    "tail all",
+)
+WRONG = (
+    {"KAFKA_SECURITY_PROTOCOL": "NONE"},
+    {"KAFKA_SECURITY_PROTOCOL": "SASL_SSL"},
+    {"OTEL_TRACES_SAMPLER": "some", "STREAM_MASK_ACCOUNTS": "some"},
+    {"STREAM_MASK_ACCOUNTS": "always", "STREAM_MASK_KEY": CANARY},
+    {"OTEL_EXPORTER_OTLP_HEADERS": CANARY},
+)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Programs]:
+    """Start programs, which are ended with the test."""
+    with programs(tmp_path) as made:
+        yield made
+
+
+def said(*argv: str, **env: str) -> str:
+    """Run a command to its end; give all that it printed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "compose", *argv],
+        env={**os.environ, **SECRETS, **env},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_none(command: str) -> None:
+    """Defaults from the environment are shown; these are not."""
+    text = said(*command.split(), "--help")
+    assert "KAFKA_BROKER_URL" in text or command == "broker"
+    assert CANARY not in text
+
+
+@pytest.mark.parametrize("env", WRONG, ids=lambda env: next(iter(env.items()))[1])
+def test_refused_settings_show_none(env: dict[str, str]) -> None:
+    """A settings error names what is wrong, not what else is set."""
+    text = said("api", "--port", "0", **env)
+    assert text.startswith("error: ")
+    assert CANARY not in text
+
+
+def test_failing_starts_show_none(run: Programs, tmp_path: Path) -> None:
+    """Wrong keys, dead brokers, endpoints and collectors are told without what was given them."""
+    own = Authority(tmp_path).certify("own")
+    dead = {
+        "KAFKA_BROKER_URL": "127.0.0.1:1",
+        "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+        "KAFKA_OAUTH_TOKEN_URL": "http://127.0.0.1:1/token",
+        "KAFKA_OAUTH_CLIENT_ID": "us",
+        "KAFKA_SASL_USERNAME": "us",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1",
+        "OTEL_TRACES_SAMPLER_ARG": "1",
+        "OTEL_BSP_SCHEDULE_DELAY": "50",
+        "LOG_LEVEL": "debug",
+        **SECRETS,
+    }
+    for mechanism in ("PLAIN", "SCRAM-SHA-512", "OAUTHBEARER"):
+        of = dead | {"KAFKA_SASL_MECHANISM": mechanism}
+        for argv in (("detector",), ("api", "--port", "0")):
+            run.start("-m", "compose", *argv, env=of)
+    for process in tuple(run.started):
+        until(
+            lambda p=process: p.output.count("waiting for kafka") > 1,
+            lambda p=process: p.output,
+        )
+        assert CANARY not in Path(f"/proc/{process.popen.pid}/cmdline").read_text()
+    with closing(listener.bind("127.0.0.1", 0)) as sock:
+        fd = sock.fileno()
+        gateway = run.start("-m", "api", "--api-fd", str(fd), env=of, fds=(fd,))
+        base = f"http://127.0.0.1:{sock.getsockname()[1]}"
+        with httpx.Client(base_url=base) as client:
+            until(lambda: client.get("/healthz").is_success)
+            client.get("/transactions/unknown")
+            until(lambda: "Transient error" in gateway.output, lambda: gateway.output)
+    wrong = (
+        "--tls-certificate",
+        str(own.certificate),
+        "--tls-key",
+        str(tmp_path / "authority.pem"),
+    )
+    bad_key = run.start("-m", "compose", "api", *wrong, env=dead)
+    assert bad_key.wait() == 2
+    assert CANARY not in "".join(each.output for each in run.started)
+
+
+PAYLOAD = f"{CANARY}-payload"
+BODIES = (
+    f'{{"source": "{PAYLOAD}", "target": "b", "amount": 1}}',
+    f'{{"source": "{PAYLOAD}", "target": "b", "amount": "-1"}}',
+    f'{{"source": "a", "{PAYLOAD}": "b", "amount": 1}}',
+    f'{{"source": "a", "target": "b", "amount": "{PAYLOAD}"}}',
+    f'{{"source": "a", "target": "b", "amount": 1, "currency": "{PAYLOAD}"}}',
+    f'{{"source": "a", "target": "b", "amount": 1, "occurred_at": "{PAYLOAD}"}}',
+    f'[{{"source": "{PAYLOAD}"}}]',
+    PAYLOAD,
+)
+
+
+def test_payloads_are_not_logged(run: Programs, shared_settings: TopicSettings) -> None:
+    """Good or bad, at any level, by gateway or detector, in lines or labels."""
+    settings = shared_settings
+    env = environment(settings, log_level="debug", detector_group="secrets")
+    with (
+        closing(listener.bind("127.0.0.1", 0)) as sock,
+        closing(listener.bind("127.0.0.1", 0)) as own,
+    ):
+        fd, port = sock.fileno(), own.getsockname()[1]
+        own.close()
+        run.start("-m", "api", "--api-fd", str(fd), env=env, fds=(fd,))
+        run.start("-m", "detector", "--metrics-port", str(port), env=env)
+        base = f"http://127.0.0.1:{sock.getsockname()[1]}"
+        with httpx.Client(base_url=base, timeout=30) as client:
+            until(lambda: is_ready(client), lambda: run.started[0].output)
+            producer = Producer({"bootstrap.servers": settings.kafka_broker_url})
+            for body in BODIES:
+                for kind in ("application/json", "application/x-ndjson", f"text/{PAYLOAD}"):
+                    client.post("/transactions", content=body, headers={"content-type": kind})
+                producer.produce(settings.transactions_topic, body, PAYLOAD)
+                producer.produce(settings.fraud_topic, body, PAYLOAD)
+            for given in ({"decision": PAYLOAD}, {"currency": PAYLOAD}, {"rules_version": PAYLOAD}):
+                value = verdict("t").replace(b'"transaction_id":"t"', b'"transaction_id":"u"')
+                name = next(iter(given))
+                odd = value.replace(f'"{name}":"'.encode(), f'"{name}":"{PAYLOAD}'.encode())
+                producer.produce(settings.legit_topic, odd, PAYLOAD)
+            assert producer.flush(20) == 0
+            for path in ("stream/all?account=", "transactions/", "stream/all?rule=", "", "docs/"):
+                answer = client.head(f"/{path}{PAYLOAD}")
+                assert answer.status_code < 500
+            # A filter has the gateway decode every event, those that are no verdicts too.
+            with client.stream("GET", "/stream/all?since=earliest&min_amount=1") as stream:
+                until(lambda: "record is no verdict" in run.started[0].output)
+                stream.close()
+            wait = {"Prefer": "wait=20"}
+            body = {"source": PAYLOAD, "target": PAYLOAD, "amount": "901"}
+            assert client.post("/transactions", json=body, headers=wait).status_code == 200
+            exposed = (
+                client.get("/metrics").text + httpx.get(f"http://127.0.0.1:{port}/metrics").text
+            )
+    run.end()
+    assert PAYLOAD not in exposed
+    for each in run.started:
+        lines = [line for line in each.output.splitlines() if CANARY in line]
+        assert not lines, lines[0][:500]
