@@ -13,7 +13,7 @@ COMPOSE = $(DOCKER_COMPOSE) $(KAFKA_$(BROKERS)) -f compose/docker-compose.yml \
     $(if $(PROFILE),--profile $(PROFILE))
 
 .DEFAULT_GOAL := help
-.PHONY: help up test lint bench chaos format lock clean \
+.PHONY: help up test lint bench chaos format lock audit sbom clean \
     docker-up docker-logs docker-down test-containers
 
 help: ## show what can be made
@@ -55,6 +55,15 @@ lock: .venv/dev ## write the locks anew: Python packages and Kafka's jars
 	    | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	        --no-header --no-annotate -c requirements/run.txt -o requirements/container.txt -
 	$(BIN)/python -m compose.download
+
+audit: .venv/dev ## look up known vulnerabilities of everything locked (asks PyPI)
+	$(BIN)/pip-audit --strict --require-hashes --disable-pip --progress-spinner off \
+	    -r requirements/run.txt -r requirements/dev.txt $(ARGS)
+
+sbom: .venv/dev ## write dist/sbom.json: what is shipped, Python packages and Kafka's jars (CycloneDX)
+	$(BIN)/cyclonedx-py requirements requirements/run.txt --pyproject pyproject.toml \
+	    --mc-type application --output-reproducible --of JSON --sv 1.6 \
+	    | $(BIN)/python -m compose.sbom dist/sbom.json
 
 docker-up: ## run everything in containers (BROKERS=3, DETECTORS=3, PROFILE=observability)
 	$(COMPOSE) up --detach --build
