@@ -103,11 +103,22 @@ async def test_curl_lines_are_copied(new_page, gateway: Gateway) -> None:
     assert copied == f"curl -N {gateway.url}/stream/fraud"
 
 
+NOTE_SAMPLINGS = """() => {
+    const sampling = document.getElementById("latest-sampling");
+    window.samplings = [];
+    new MutationObserver(() => window.samplings.push(sampling.textContent)).observe(sampling, {
+        childList: true, characterData: true, subtree: true,
+    });
+}"""
+
+
 async def test_all_is_counted_at_thousands_a_second(site: Watched, verdicts: Verdicts) -> None:
     """The dashboard counts every verdict of a burst, shows a few, and says how few."""
     total = 10_000
     page = await site.open("/")
+    await page.evaluate(NOTE_SAMPLINGS)  # it is there only for as long as they come so fast
     await verdicts.publish([verdict() for _ in range(total)])
     await expect(page.locator("#received")).to_have_attribute("data-count", str(total))
-    await expect(page.locator("#latest-sampling")).to_have_text(re.compile(r"Showing 1 of \d"))
+    shown = await page.evaluate("window.samplings")
+    assert any(re.fullmatch(r"Showing 1 of \d.*", each) for each in shown), shown
     assert await page.locator("#latest [role=listitem]").count() == 8
