@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
+WORKERS ?= auto
 
 BROKERS ?= 1
 PROFILE ?=
@@ -22,8 +23,8 @@ help: ## show what can be made
 up: .venv/run ## run everything on this machine (ARGS="--tps 0 --port 8080" and so on)
 	@$(BIN)/fraudstream up $(ARGS)
 
-test: .venv/dev ## run the tests on a real Kafka
-	$(BIN)/python -m pytest $(ARGS)
+test: .venv/dev ## run the tests on a real Kafka (ARGS=tests/unit for some, WORKERS=0 one by one)
+	$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile $(ARGS)
 
 lint: .venv/dev ## check style, types and layers
 	$(BIN)/ruff check .
