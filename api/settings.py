@@ -4,8 +4,8 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, FilePath, SecretStr, model_validator
 
-from wire.messages import MAX_TRANSACTION_BYTES
 from wire.options import Option
+from wire.posted import MAX_TRANSACTION_BYTES
 from wire.settings import Addresses, KafkaSettings, Settings, TracingSettings
 
 MASK_KEY_CHARACTERS: Final = 16

@@ -29,7 +29,7 @@ from api.listener import bind
 from benchmarks._posts import Plan, transaction
 from compose import broker, jars
 from wire import kafka, topics
-from wire.messages import accept
+from wire.posted import accept
 from wire.settings import TopicSettings
 
 ROUNDS = 3

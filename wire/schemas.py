@@ -7,11 +7,11 @@ import msgspec
 from wire.messages import (
     DEFAULT_CURRENCY,
     MAX_AMOUNT_DIGITS,
-    Posted,
     Reason,
     Transaction,
     Verdict,
 )
+from wire.posted import Posted
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 _DIGITS: Final = f"at most {MAX_AMOUNT_DIGITS} digits, 4 of them after the point"

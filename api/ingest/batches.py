@@ -23,7 +23,7 @@ from api.problems import (
 )
 from api.settings import ApiSettings
 from wire.errors import MessageError
-from wire.messages import accept
+from wire.posted import accept
 
 MAX_ERRORS_PER_RECORD: Final = 4
 """Most field errors told for one record of a batch."""

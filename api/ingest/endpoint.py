@@ -24,7 +24,7 @@ from api.protocol import connection_of, is_whole
 from api.settings import ApiSettings
 from api.streams.event import Event
 from wire.errors import MessageError
-from wire.messages import accept
+from wire.posted import accept
 
 log = structlog.get_logger(__name__)
 STOP_MARGIN_S: Final = 0.5

@@ -20,7 +20,7 @@ from api.problems import (
     Problem,
 )
 from wire.errors import MessageError
-from wire.messages import MAX_FIELD_ERRORS
+from wire.posted import MAX_FIELD_ERRORS
 
 _KINDS: Final[dict[type[DeliveryError], Kind]] = {
     OverloadedError: OVERLOADED,

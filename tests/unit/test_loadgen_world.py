@@ -9,7 +9,8 @@ import pytest
 from loadgen import schedule
 from loadgen.payments import ORDINARY, Payment
 from loadgen.world import DEFAULT_MIX, World
-from wire.messages import Transaction, accept, encode
+from wire.messages import Transaction, encode
+from wire.posted import accept
 
 START = 1_780_000_000.0
 RATE = 400.0

@@ -9,13 +9,12 @@ from hypothesis import strategies as st
 
 from wire.errors import FieldError, MessageError
 from wire.messages import (
-    MAX_FIELD_ERRORS,
-    accept,
     decode_transaction,
     decode_verdict,
     encode,
     instant,
 )
+from wire.posted import MAX_FIELD_ERRORS, accept
 
 AMOUNT_EXPECTED = "must be greater than 0, with at most 18 digits, 4 of them after the point"
 
@@ -115,6 +114,24 @@ def test_every_bad_field_is_listed() -> None:
     assert [error.pointer for error in errors_of(body)] == [
         *("/source", "/target", "/amount", "/currency", "/metadata", "/x~1y")
     ]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [
+        *(
+            (field, f"a{character}", "must have no control characters")
+            for field in ("source", "target", "transaction_id")
+            for character in "\x00\x1f\x7f\x9f"
+        ),
+        *(("currency", value, "must be three letters A to Z") for value in ("eur", "E1R", "ÄÖÜ")),
+    ],
+)
+def test_what_the_types_do_not_check_is_refused_by_name(
+    field: str, value: str, expected: str
+) -> None:
+    """A control character in a name, or a currency of other letters, is an error at that field."""
+    assert errors_of(post(**{field: value})) == (FieldError(f"/{field}", expected),)
 
 
 def test_the_list_of_errors_is_bounded() -> None:

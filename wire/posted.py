@@ -1,0 +1,250 @@
+"""A transaction as it is posted: validated, and put into the wire form.
+
+The amount may be a JSON number or string; its digits are read as text, never through a binary
+float.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from datetime import MAXYEAR, MINYEAR, UTC, datetime
+from decimal import Decimal, InvalidOperation
+from itertools import islice
+from typing import Any, Final
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+from uuid_utils import uuid7
+
+from wire.errors import FieldError, MessageError
+from wire.messages import (
+    AMOUNT_EXPECTED,
+    DEFAULT_CURRENCY,
+    MAX_AMOUNT_DIGITS,
+    Currency,
+    Identifier,
+    Instant,
+    Metadata,
+    encode,
+    is_amount,
+    is_currency,
+    is_name,
+)
+
+MAX_FIELD_ERRORS: Final = 32
+"""Most errors listed for one refused transaction."""
+MAX_TRANSACTION_BYTES: Final = 16_384
+"""Largest transaction accepted, in bytes of JSON as sent."""
+
+_NAME_EXPECTED: Final = "must have no control characters"
+_CURRENCY_EXPECTED: Final = "must be three letters A to Z"
+# An amount as nearly all are written, and short enough to be within the digits for certain.
+_usual_amount: Final = re.compile(
+    rb'("?)((?=[0-9.]*[1-9])(?:0|[1-9][0-9]{0,13})(?:\.[0-9]{1,4})?)\1'
+).fullmatch
+
+
+class Posted(Struct, forbid_unknown_fields=True):
+    """A transaction as it is posted: the amount is kept as the sender's digits."""
+
+    source: Identifier
+    target: Identifier
+    amount: msgspec.Raw
+    currency: Currency | UnsetType = UNSET
+    transaction_id: Identifier | UnsetType | None = UNSET
+    occurred_at: Instant | UnsetType | None = UNSET
+    metadata: Metadata | UnsetType | None = UNSET
+
+
+class _Outgoing(Struct, omit_defaults=True):
+    """The wire form, written in the order of Transaction's fields."""
+
+    transaction_id: str
+    source: str
+    target: str
+    amount: str
+    currency: str
+    occurred_at: datetime | None = None
+    metadata: dict[str, str] | None = None
+
+
+class Accepted(Struct, frozen=True):
+    """A posted transaction that passed validation, ready to be produced."""
+
+    transaction_id: str
+    key: bytes
+    """The record's key: the source account, UTF-8."""
+    value: bytes
+    """The record's value: the transaction's wire form."""
+
+
+_posted = msgspec.json.Decoder(Posted)
+
+
+def accept(body: bytes | memoryview) -> Accepted:
+    """Validate one posted JSON object and put it into the wire form.
+
+    A missing transaction_id becomes a UUIDv7 (RFC 9562). A field given twice is an error: programs
+    differ in which one counts (RFC 8259, section 4), and an amount must not depend on that.
+
+    Raises:
+        MessageError: not JSON, or not a transaction; `errors` then lists every bad field.
+    """
+    body = bytes(body)
+    try:
+        posted = _posted.decode(body)
+        token = bytes(posted.amount)
+        usual = _usual_amount(token)
+        amount = usual[2].decode() if usual else _canonical_amount(token)
+        _check_text(posted)
+    except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
+        raise _explain(body, error) from None
+    if b"\\" in body or body.count(b'"') != _quotes(posted, token):
+        _refuse_repeated(body)
+    occurred_at = posted.occurred_at or None
+    if occurred_at is not None and occurred_at.year in (MINYEAR, MAXYEAR):
+        _refuse_beyond_utc(occurred_at)
+    source = posted.source
+    transaction_id = posted.transaction_id or str(uuid7())
+    outgoing = _Outgoing(
+        transaction_id,
+        source,
+        posted.target,
+        amount,
+        posted.currency or DEFAULT_CURRENCY,
+        occurred_at,
+        None if posted.metadata is UNSET else posted.metadata,
+    )
+    return Accepted(transaction_id, source.encode(), encode(outgoing))
+
+
+def _check_text(posted: Posted) -> None:
+    """Check what the types do not.
+
+    Raises:
+        ValueError: a control character, or a currency of other than capital letters.
+    """
+    if not (
+        is_name(posted.source)
+        and is_name(posted.target)
+        and (not posted.transaction_id or is_name(posted.transaction_id))
+    ):
+        raise ValueError(_NAME_EXPECTED)
+    if posted.currency and posted.currency != DEFAULT_CURRENCY and not is_currency(posted.currency):
+        raise ValueError(_CURRENCY_EXPECTED)
+
+
+def _canonical_amount(token: bytes) -> str:
+    """Turn a raw JSON token into plain decimal digits.
+
+    Raises:
+        ValueError: not a positive decimal within the limits.
+    """
+    text = token.decode()
+    if text.startswith('"'):
+        text = msgspec.json.decode(token, type=str) if "\\" in text else text[1:-1]
+    elif ("e" in text or "E" in text) and len(text) <= 2 * MAX_AMOUNT_DIGITS:
+        text = _plain(text)
+    if not is_amount(text):
+        raise ValueError(AMOUNT_EXPECTED)
+    return text
+
+
+def _plain(number: str) -> str:
+    """Write a JSON number that has an exponent without it, unless that would be absurdly long."""
+    try:
+        value = Decimal(number)
+    except InvalidOperation:  # `true` and `false` come here too
+        return number
+    return format(value, "f") if abs(value.adjusted()) <= MAX_AMOUNT_DIGITS else number
+
+
+def _quotes(posted: Posted, amount: bytes) -> int:
+    """Count the quotes that the fields need when each is given once and nothing is escaped."""
+    quotes = 12 if amount.startswith(b'"') else 10
+    for value in (posted.currency, posted.transaction_id, posted.occurred_at):
+        if value is not UNSET:
+            quotes += 2 if value is None else 4
+    if posted.metadata is not UNSET:
+        quotes += 2 if posted.metadata is None else 2 + 4 * len(posted.metadata)
+    return quotes
+
+
+def _refuse_repeated(body: bytes) -> None:
+    repeated: list[str] = []
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        repeated.extend(name for name, times in Counter(n for n, _ in pairs).items() if times > 1)
+        return dict(pairs)
+
+    # Anything inside metadata is told as metadata itself: the hook does not know where it is.
+    document = json.loads(body, object_pairs_hook=unique)
+    if repeated:
+        pointers = {_pointer(name if name in document else "metadata") for name in repeated}
+        errors = [FieldError(pointer, "is given more than once") for pointer in sorted(pointers)]
+        raise MessageError("not a valid transaction", tuple(errors[:MAX_FIELD_ERRORS]))
+
+
+def _refuse_beyond_utc(moment: datetime) -> None:
+    try:
+        moment.astimezone(UTC)
+    except OverflowError:
+        error = FieldError("/occurred_at", "must lie in the years 1 to 9999 in UTC")
+        raise MessageError("not a valid transaction", (error,)) from None
+
+
+def _explain(body: bytes, error: Exception) -> MessageError:
+    """Say everything that is wrong with a refused body, field by field."""
+    try:
+        document = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+        found = tuple(islice(_field_errors(document), MAX_FIELD_ERRORS))
+    except msgspec.ValidationError:
+        return MessageError("not a transaction", (FieldError("", "must be a JSON object"),))
+    except RecursionError:
+        return MessageError("not valid JSON: nested too deeply")
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return MessageError(f"not valid JSON: {error}")
+    return MessageError("not a valid transaction", found or (FieldError("", str(error)),))
+
+
+def _field_errors(document: dict[str, msgspec.Raw]) -> Iterator[FieldError]:
+    fields = {field.name: field for field in msgspec.structs.fields(Posted)}
+    for name, field in fields.items():
+        if name not in document:
+            if field.required:
+                yield FieldError(f"/{name}", "is required")
+        elif name == "amount":
+            yield from _amount_errors(document[name])
+        else:
+            yield from _value_errors(f"/{name}", document[name], field.type)
+    for name in document.keys() - fields.keys():
+        yield FieldError(_pointer(name), "is not a field of a transaction")
+
+
+def _amount_errors(token: msgspec.Raw) -> Iterator[FieldError]:
+    try:
+        _canonical_amount(bytes(token))
+    except UnicodeDecodeError:  # no JSON at all, rather than a bad amount
+        raise
+    except ValueError:
+        yield FieldError("/amount", AMOUNT_EXPECTED)
+
+
+def _value_errors(pointer: str, token: msgspec.Raw, kind: Any) -> Iterator[FieldError]:
+    try:
+        value = msgspec.json.decode(token, type=kind)
+    except msgspec.ValidationError as error:
+        yield FieldError(pointer, str(error))
+    else:
+        if not isinstance(value, str):
+            return
+        if pointer == "/currency":
+            if not is_currency(value):
+                yield FieldError(pointer, _CURRENCY_EXPECTED)
+        elif not is_name(value):
+            yield FieldError(pointer, _NAME_EXPECTED)
+
+
+def _pointer(name: str) -> str:
+    return "/" + name.replace("~", "~0").replace("/", "~1")
