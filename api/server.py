@@ -1,6 +1,7 @@
 """The server process: uvicorn on one listening socket, ended in order by a signal."""
 
 import asyncio
+import gc
 import resource
 import signal
 import socket
@@ -19,6 +20,9 @@ from wire import logs
 log = structlog.get_logger(__name__)
 OTHER_FILES = 1_024
 """Open files beside streams: connections that post, Kafka, logs."""
+
+GARBAGE_THRESHOLD = 20_000
+"""Objects made, less those dropped, between two looks for cyclic garbage."""
 
 
 class Server(uvicorn.Server):
@@ -86,6 +90,7 @@ def serve(settings: ApiSettings) -> int:
     log.info("listening", host=host, port=port, tls=certificate is not None)
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, _end)
+    _collect_less()
     Server(config, application.state.gateway, certificate).run(sockets=sockets)
     return 0
 
@@ -98,6 +103,16 @@ def _allow_open_files(wanted: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
     if allowed < wanted:
         log.warning("fewer files may be open than streams are allowed", files=allowed)
+
+
+def _collect_less() -> None:
+    """Look for cyclic garbage seldom: of a thousand requests in flight there is next to none.
+
+    By default that took a third of the time of a busy gateway.
+    """
+    gc.collect()
+    gc.freeze()  # what is there now will stay
+    gc.set_threshold(GARBAGE_THRESHOLD, *gc.get_threshold()[1:])
 
 
 def _end(_signum: int, _frame: FrameType | None) -> None:
