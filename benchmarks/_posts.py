@@ -1,7 +1,8 @@
 """Drives POSTs from a process of its own, as cheaply as Python can: `python -m benchmarks._posts`.
 
 Reads one Plan as JSON from standard input, prints one JSON object: how many answers of which
-status, and the latencies' percentiles in milliseconds.
+status, and percentiles in milliseconds: of the latencies, since a request was due, and of the
+answers, since it was sent.
 """
 
 import asyncio
@@ -42,7 +43,8 @@ class Connection(asyncio.Protocol):
     def __init__(self, run: "Run") -> None:
         self.run = run
         self.received = b""
-        self.began = 0.0
+        self.due = 0.0
+        self.sent = 0.0
         self.transport = cast("asyncio.Transport", None)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -52,7 +54,8 @@ class Connection(asyncio.Protocol):
 
     def send(self, request: bytes, due: float) -> None:
         """Send a request that was due at this time."""
-        self.began = due
+        self.due = due
+        self.sent = time.perf_counter()
         self.transport.write(request)
 
     def data_received(self, data: bytes) -> None:
@@ -63,7 +66,8 @@ class Connection(asyncio.Protocol):
             at = head.lower().index(b"content-length:") + 15
             if len(rest) >= int(head[at:].split(b"\r\n", 1)[0]):
                 self.received = b""
-                self.run.answered(int(head[9:12]), time.perf_counter() - self.began)
+                now = time.perf_counter()
+                self.run.answered(int(head[9:12]), now - self.due, now - self.sent)
                 self.run.idle(self)
 
 
@@ -75,6 +79,7 @@ class Run:
         self.requests = itertools.cycle(list(requests(plan)))
         self.statuses = Counter[int]()
         self.latencies: dict[int, list[float]] = {}
+        self.answers: dict[int, list[float]] = {}
         self.due = deque[float]()
         self.free = deque[Connection]()
         self.until = 0.0
@@ -90,8 +95,12 @@ class Run:
             await self.send_in_time()
         await asyncio.sleep(max(0.0, self.until - time.perf_counter()))
         took = time.perf_counter() - began
-        shares = {status: percentiles(values) for status, values in self.latencies.items()}
-        return {"statuses": self.statuses, "seconds": took, "latencies_ms": shares}
+        return {
+            "statuses": self.statuses,
+            "seconds": took,
+            "latencies_ms": {each: percentiles(of) for each, of in self.latencies.items()},
+            "answer_ms": {each: percentiles(of) for each, of in self.answers.items()},
+        }
 
     async def send_in_time(self) -> None:
         """Send each request when it is due, or as soon as a connection is free (and count that)."""
@@ -116,10 +125,11 @@ class Run:
         else:
             self.free.append(connection)
 
-    def answered(self, status: int, seconds: float) -> None:
+    def answered(self, status: int, latency: float, answer: float) -> None:
         """Note an answer."""
         self.statuses[status] += 1
-        self.latencies.setdefault(status, []).append(seconds)
+        self.latencies.setdefault(status, []).append(latency)
+        self.answers.setdefault(status, []).append(answer)
 
 
 def requests(plan: Plan) -> Iterator[bytes]:

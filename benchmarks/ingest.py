@@ -2,8 +2,8 @@
 
 Aims, each in one run beside its reference: one record a request, 32 connections, one process:
 >= 0.45 of bare uvicorn's rate. 1,000 records a request: >= 0.6 of raw `send_batch`.
-`Prefer: wait` at 200/s beside 1,000/s: p50 <= 15 ms, p99 <= 60 ms to the verdict. At twice the rate
-that it can take: goodput >= 0.9 of the peak, refusals fast, memory bounded.
+At twice the rate that it can take: goodput >= 0.9 of the peak, refusals fast, memory bounded.
+`Prefer: wait` at 200/s beside 1,000/s: p50 <= 15 ms, p99 <= 60 ms to the verdict.
 """
 
 import asyncio
@@ -35,6 +35,10 @@ from wire.settings import TopicSettings
 ROUNDS = 3
 SECONDS = 4.0
 START_TIMEOUT_S = 30
+FEW, MANY = 64, 2_048
+"""Connections."""
+OFFERED = (0.6, 0.7, 0.8, 0.9, 1.0)
+"""Of the rate from few connections, in the search for the peak from many."""
 
 
 async def main() -> int:
@@ -44,6 +48,7 @@ async def main() -> int:
             await one_record(settings)
             await many_records(settings)
             await overload(settings)
+        async with cluster(Path(folder) / "verdicts") as settings:  # no back-log to judge first
             await verdicts(settings)
     return 0
 
@@ -81,24 +86,36 @@ async def many_records(settings: TopicSettings) -> None:
 
 
 async def overload(settings: TopicSettings) -> None:
-    """Offer twice the peak, from many connections."""
+    """Offer twice the peak; both are measured from the same connections by the same generator.
+
+    What many connections cost alone is no cost of overload (bare uvicorn takes half as much again
+    for a request on 1,000 connections as on 32), and the generator has its share of the processors
+    both times. The rate from few connections is told beside it.
+    """
     with gateway(settings) as (port, process):
         await post(Plan(port, 2, 32))
-        peak = rate(await post(Plan(port, SECONDS, 64)))
-        pushed = await post(Plan(port, 2 * SECONDS, 2048, rate=int(2 * peak)))
+        few = rate(await post(Plan(port, SECONDS, FEW)))
+        offers = [int(few * share) for share in OFFERED]
+        peak = max(
+            [rate(await post(Plan(port, SECONDS, MANY, rate=offered))) for offered in offers]
+        )
+        pushed = await post(Plan(port, 2 * SECONDS, MANY, rate=int(2 * peak)))
         memory = psutil.Process(process.pid).memory_info().rss / 1e6
-    good = pushed["statuses"].get("202", 0) / pushed["seconds"]
-    print(f"twice the peak of {peak:,.0f}/s from 2,048 connections: {good:,.0f}/s accepted, "
-          f"{good / peak:.2f} of the peak (aim 0.9); answers {pushed['statuses']}, "
-          f"latencies {pushed['latencies_ms']}; {memory:.0f} MB")  # fmt: skip
+    good = rate(pushed)
+    print(f"from {MANY:,} connections, the peak is {peak:,.0f}/s, and at twice that {good:,.0f}/s "
+          f"are accepted, {good / peak:.2f} of it (aim 0.9; {FEW} connections, one request each: "
+          f"{few:,.0f}/s); answers {pushed['statuses']}; since the sending, by clients that ask "
+          f"again at once: {pushed['answer_ms']}; {memory:.0f} MB")  # fmt: skip
 
 
 async def verdicts(settings: TopicSettings) -> None:
-    """Wait for verdicts at 200/s beside 1,000/s."""
+    """Wait for verdicts at 200/s beside 1,000/s, with nothing else in the topics."""
     with gateway(settings) as (port, _), part("detector", settings):
         for _ in range(START_TIMEOUT_S):  # until the detector speaks
             if "200" in (await post(Plan(port, 1, 1, wait=1)))["statuses"]:
                 break
+        else:
+            raise TimeoutError("the detector did not speak")
         await post(Plan(port, 5, 32, rate=1000))
         _, waited = await asyncio.gather(
             post(Plan(port, 10, 64, rate=1000)), post(Plan(port, 10, 64, rate=200, wait=10))
