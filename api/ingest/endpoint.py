@@ -7,6 +7,7 @@ from typing import Final
 
 import structlog
 from fastapi import APIRouter, Request
+from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
@@ -29,6 +30,15 @@ from wire.posted import accept
 log = structlog.get_logger(__name__)
 STOP_MARGIN_S: Final = 0.5
 """What is left of the shutdown grace for writing the last answers."""
+
+
+class _Anything(PathConvertor):
+    """What is left of a path, line feeds and all, so that every unknown id is told as one."""
+
+    regex = "(?s:.*)"
+
+
+register_url_convertor("anything", _Anything())
 
 
 class Ingest:
@@ -104,7 +114,7 @@ class Ingest:
         router = APIRouter()
         router.routes.append(Route("/transactions", _Endpoint(self), methods=["POST"]))
 
-        @router.get("/transactions/{transaction_id:path}", include_in_schema=False)
+        @router.get("/transactions/{transaction_id:anything}", include_in_schema=False)
         async def look_up(transaction_id: str, request: Request) -> Response:
             return self._look_up(transaction_id, self._masking.viewer(request.scope))
 

@@ -76,7 +76,15 @@ def complete(document: dict[str, Any], settings: ApiSettings) -> dict[str, Any]:
         "/transactions/{transaction_id}": {"get": _get(settings)},
     }
     document["paths"] = paths | document["paths"]
-    document.setdefault("components", {}).setdefault("schemas", {}).update(components())
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    schemas.update(components())
+    # FastAPI tells of a 422 of its own for bad parameters: here they are a 400, told already.
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    for path in document["paths"].values():
+        for operation in path.values():
+            if "HTTPValidationError" in str(operation["responses"].get("422")):
+                del operation["responses"]["422"]
     return document
 
 

@@ -9,25 +9,29 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import httpx
 import pytest
 import uvicorn
+from aiokafka import AIOKafkaProducer
 from confluent_kafka import Consumer, TopicPartition
 from starlette.types import ASGIApp
 
 from api import app, listener
 from api.protocol import Protocol
 from api.settings import ApiSettings
-from wire import topics
-from wire.messages import Transaction, decode_transaction
+from wire import kafka, topics
+from wire.messages import Transaction, Verdict, decode_transaction, encode
 from wire.settings import KafkaSettings, TopicSettings
 
 DEADLINE_S = 20
 
 TOPICS = ("transactions", "legit", "fraud", "dead_letter")
 StartGateway = Callable[..., AbstractContextManager[str]]
+Decide = Callable[..., Awaitable[Verdict]]
 Serve = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
 
 
@@ -182,6 +186,26 @@ def read_stored() -> Callable[[KafkaSettings], Awaitable[list[Any]]]:
 def stored(kafka_settings: KafkaSettings) -> Callable[[], Awaitable[list[Any]]]:
     """Give a function that reads this test's whole transactions topic."""
     return lambda: asyncio.to_thread(read_all, kafka_settings)
+
+
+@pytest.fixture
+async def decide(kafka_settings: KafkaSettings) -> AsyncIterator[Decide]:
+    """Give a function that writes a verdict to Kafka, as a detector does."""
+    producer: AIOKafkaProducer = await kafka.start(lambda: kafka.producer(kafka_settings))
+
+    async def verdict(transaction_id: str, source: str = "acc-1") -> Verdict:
+        now = datetime.now(UTC)
+        verdict = Verdict(
+            transaction_id=transaction_id, source=source, target="shop", amount=Decimal("900.01"),
+            currency="EUR", decision="fraud", score=100, reasons=(), rules_version="1",
+            received_at=now, decided_at=now,
+        )  # fmt: skip
+        value = encode(verdict)
+        await producer.send_and_wait(kafka_settings.fraud_topic, value, source.encode())
+        return verdict
+
+    yield verdict
+    await producer.stop()
 
 
 @pytest.fixture

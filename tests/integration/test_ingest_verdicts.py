@@ -2,39 +2,16 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import UTC, datetime
-from decimal import Decimal
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httpx
 import pytest
-from aiokafka import AIOKafkaProducer
 
-from wire import kafka, messages
+from wire import messages
 from wire.settings import KafkaSettings
 
 Decide = Callable[..., Awaitable[messages.Verdict]]
-
-
-@pytest.fixture
-async def decide(kafka_settings: KafkaSettings) -> AsyncIterator[Decide]:
-    """Give a function that writes a verdict to Kafka, as a detector does."""
-    producer: AIOKafkaProducer = await kafka.start(lambda: kafka.producer(kafka_settings))
-
-    async def verdict(transaction_id: str, source: str = "acc-1") -> messages.Verdict:
-        now = datetime.now(UTC)
-        verdict = messages.Verdict(
-            transaction_id=transaction_id, source=source, target="shop", amount=Decimal("900.01"),
-            currency="EUR", decision="fraud", score=100, reasons=(), rules_version="1",
-            received_at=now, decided_at=now,
-        )  # fmt: skip
-        value = messages.encode(verdict)
-        await producer.send_and_wait(kafka_settings.fraud_topic, value, source.encode())
-        return verdict
-
-    yield verdict
-    await producer.stop()
 
 
 async def post(client: httpx.AsyncClient, transaction_id: str, wait: str) -> httpx.Response:
@@ -133,7 +110,7 @@ async def test_a_transaction_can_be_looked_up(
     """404 for one not known, 202 while it is pending, 200 with the verdict then."""
     name = "a/b ü"
     location = (await post(gateway, name, "")).headers["Location"]
-    unknown = await gateway.get("/transactions/other")
+    unknown = [await gateway.get(f"/transactions/{name}") for name in ("other", "a%0Ab", "%0A")]
     pending = await gateway.get(location)
     verdict = await decide(name)
 
@@ -143,7 +120,9 @@ async def test_a_transaction_can_be_looked_up(
     await until(known)
     decided = (await gateway.get(location)).json()
 
-    assert (unknown.status_code, unknown.json()["code"]) == (404, "unknown-transaction")
+    assert {(each.status_code, each.json()["code"]) for each in unknown} == {
+        (404, "unknown-transaction")
+    }
     assert (pending.status_code, pending.json()["status"]) == (202, "pending")
     assert decided["verdict"] == json.loads(messages.encode(verdict))
 
