@@ -12,6 +12,7 @@ from api.ingest import answers, bodies
 from api.ingest.answers import Answer
 from api.ingest.batch import Batch
 from api.ingest.failures import invalid, undelivered
+from api.ingest.lines import Lines
 from api.ingest.outbox import Outbox
 from api.ingest.verdicts import Verdicts
 from api.problems import (
@@ -23,7 +24,7 @@ from api.problems import (
 )
 from api.settings import ApiSettings
 from wire.errors import MessageError
-from wire.posted import accept
+from wire.posted import Accepted, accept
 
 MAX_ERRORS_PER_RECORD: Final = 4
 """Most field errors told for one record of a batch."""
@@ -51,29 +52,44 @@ class Results:
     def __len__(self) -> int:
         return len(self._entries)
 
-    async def take(self, record: bytes) -> None:
-        """Validate one record and send it on its way; waits while too much is in flight."""
+    def take(self, record: bytes) -> Accepted | None:
+        """Validate one record and send it on its way; give it back if there is no room for it."""
         if len(record) > self._max_bytes:
             self.refuse_long()
-            return
+            return None
         try:
             accepted = accept(record)
         except MessageError as error:
             self._entries.append(invalid(error, MAX_ERRORS_PER_RECORD))
-            return
+            return None
+        try:
+            self._put(accepted)
+        except OverloadedError:
+            return accepted
+        return None
+
+    async def wait_for_room(self, accepted: Accepted) -> None:
+        """Send a record that was given back on its way, as soon as there is room for it."""
         while True:
+            patient = await self._room()
             try:
-                batch, _ = self._outbox.put(accepted.key, accepted.value)
+                self._put(accepted)
             except OverloadedError as error:
-                if await self._room():
+                if patient:
                     continue
                 self._entries.append(undelivered(error, accepted.transaction_id))
-            except DeliveryError as error:
-                self._entries.append(undelivered(error, accepted.transaction_id))
-            else:
-                self._entries.append((accepted.transaction_id, batch))
-                self._batches[batch] = None
             return
+
+    def _put(self, accepted: Accepted) -> None:
+        try:
+            batch, _ = self._outbox.put(accepted.key, accepted.value)
+        except OverloadedError:
+            raise
+        except DeliveryError as error:
+            self._entries.append(undelivered(error, accepted.transaction_id))
+        else:
+            self._entries.append((accepted.transaction_id, batch))
+            self._batches[batch] = None
 
     def refuse_long(self) -> None:
         """Note a record that is larger than a transaction may be."""
@@ -160,7 +176,8 @@ async def take_array(body: bytes, results: Results, max_records: int) -> None:
     if len(records) > max_records:
         raise _too_many(max_records)
     for number, record in enumerate(records, 1):
-        await results.take(bytes(record))
+        if (left := results.take(bytes(record))) is not None:
+            await results.wait_for_room(left)
         if number % PAUSE_EVERY_RECORDS == 0:
             await asyncio.sleep(0)
 
@@ -191,46 +208,8 @@ async def _take_all(lines: list[bytes | None], results: Results, max_records: in
         elif line and not line.isspace():
             if len(results) >= max_records:
                 raise _too_many(max_records)
-            await results.take(line)
-
-
-class Lines:
-    """Cuts what arrives into lines; holds no more than the beginning of one."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
-        self._rest = b""
-        self._skipping = False
-
-    @property
-    def held(self) -> int:
-        """Bytes of the line that has begun."""
-        return len(self._rest)
-
-    def feed(self, chunk: bytes) -> list[bytes | None]:
-        """Give the lines that are complete now, without line feeds; None for one that is too long.
-
-        A line that is too long is told once, and dropped as it arrives.
-        """
-        lines: list[bytes | None] = []
-        first, *others = chunk.split(b"\n")
-        if self._skipping:
-            if not others:
-                return lines
-            first, *others = others
-            self._skipping = False
-            self._rest = b""
-        first = self._rest + first
-        if others:
-            *complete, self._rest = others
-            lines = [first, *complete]
-        else:
-            self._rest = first
-        if len(self._rest) > self._max_bytes:
-            lines.append(None)
-            self._rest = b""
-            self._skipping = True
-        return lines
+            if (left := results.take(line)) is not None:
+                await results.wait_for_room(left)
 
 
 def _too_many(limit: int) -> Problem:

@@ -70,7 +70,7 @@ class Verdicts:
 
     def accepted(self, transaction_id: str) -> None:
         """Note that Kafka has a transaction; its verdict may have come already."""
-        if self.find(transaction_id) is None:
+        if transaction_id not in self._young and transaction_id not in self._old:
             self._put(transaction_id, PENDING)
 
     def find(self, transaction_id: str) -> bytes | None:

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.ingest.batches import Lines
+from api.ingest.lines import Lines
 
 LONGEST = 8
 

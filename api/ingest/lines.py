@@ -1,0 +1,40 @@
+"""A body cut into lines as it arrives."""
+
+
+class Lines:
+    """Cuts what arrives into lines; holds no more than the beginning of one."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._rest = b""
+        self._skipping = False
+
+    @property
+    def held(self) -> int:
+        """Bytes of the line that has begun."""
+        return len(self._rest)
+
+    def feed(self, chunk: bytes) -> list[bytes | None]:
+        """Give the lines that are complete now, without line feeds; None for one that is too long.
+
+        A line that is too long is told once, and dropped as it arrives.
+        """
+        lines: list[bytes | None] = []
+        first, *others = chunk.split(b"\n")
+        if self._skipping:
+            if not others:
+                return lines
+            first, *others = others
+            self._skipping = False
+            self._rest = b""
+        first = self._rest + first
+        if others:
+            *complete, self._rest = others
+            lines = [first, *complete]
+        else:
+            self._rest = first
+        if len(self._rest) > self._max_bytes:
+            lines.append(None)
+            self._rest = b""
+            self._skipping = True
+        return lines
