@@ -133,10 +133,10 @@ class _Exchange(RequestResponseCycle):
     async def send(self, message: ASGISendEvent) -> None:
         """Take one event of the answer (ASGI)."""
         if not self.response_started:
-            head = self._head
-            if head is None and message["type"] == "http.response.start":
-                self._head = message
+            if message["type"] == "http.response.start":
+                self._head = message  # anew, where the application failed after its first
                 return
+            head = self._head
             if head is not None:
                 if message["type"] == "http.response.body" and not message.get("more_body"):
                     whole = self._whole(head, message.get("body", b""))
@@ -148,20 +148,22 @@ class _Exchange(RequestResponseCycle):
 
     def _whole(self, head: HTTPResponseStartEvent, body: bytes) -> bytes | None:
         """Write head and body; None for an answer that wants more of uvicorn."""
-        parts = [STATUS_LINE[head["status"]]]
         length = b""
-        for name, value in (*self.default_headers, *head["headers"]):
+        lines: list[bytes] = []
+        for name, value in head["headers"]:
             if name == b"content-length":
                 length = value
-            elif name in _FRAMING or _FORBIDDEN(name) or _FORBIDDEN(value):
+            elif name in _FRAMING:
                 return None
-            parts += (name, b": ", value, b"\r\n")
+            lines.append(b"%b: %b" % (name, value))
+        if _FORBIDDEN(b"\t".join(lines)):
+            return None
         if length != b"%d" % len(body) or self.scope["method"] == "HEAD":
             return None
+        lines += [b"%b: %b" % header for header in self.default_headers]
         if not self.keep_alive:
-            parts.append(b"connection: close\r\n")
-        parts += (b"\r\n", body)
-        return b"".join(parts)
+            lines.append(b"connection: close")
+        return b"%b%b\r\n\r\n%b" % (STATUS_LINE[head["status"]], b"\r\n".join(lines), body)
 
     async def _answer(self, whole: bytes) -> None:
         if self.flow.write_paused and not self.disconnected:

@@ -30,9 +30,8 @@ def accepted(transaction_id: str, topic: bytes, partition: int, offset: int) -> 
         partition,
         offset,
     )
-    answer = json_answer(202, body)
-    answer.headers.append((b"location", location(transaction_id)))
-    return answer
+    address = (b"location", location(transaction_id))
+    return Answer(202, [_JSON, (b"content-length", b"%d" % len(body)), address], body)
 
 
 def decided(

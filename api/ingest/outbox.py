@@ -36,8 +36,12 @@ RECORD_OVERHEAD_BYTES: Final = 100
 """What a record costs in memory beside its key and value, about."""
 GATHER_S: Final = 0.005
 """How long records are held back at most, so that others can join their batch."""
-QUIET_TURNS: Final = 2
-"""A request needs two turns of the event loop from the socket to the outbox."""
+QUIET_TURNS: Final = 8
+"""Turns of the event loop without a record after which no more are expected.
+
+A request needs two from the socket to the outbox, and the answers to the last batch have to reach
+the clients first that are about to send the next; a turn in which nothing happens takes 10 µs.
+"""
 STUCK_AFTER_S: Final = 60.0
 """How long aiokafka may go on retrying an overdue batch before it gets a new producer."""
 
