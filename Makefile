@@ -57,7 +57,7 @@ lock: .venv/dev ## write the locks anew: Python packages and Kafka's jars
 	        --no-header --no-annotate -c requirements/run.txt -o requirements/container.txt -
 	$(BIN)/python -m compose.download
 
-audit: .venv/dev ## look up known vulnerabilities of everything locked (asks PyPI)
+audit: .venv/dev ## look up known vulnerabilities of everything locked (asks a database on the network)
 	$(BIN)/pip-audit --strict --require-hashes --disable-pip --progress-spinner off \
 	    -r requirements/run.txt -r requirements/dev.txt $(ARGS)
 
