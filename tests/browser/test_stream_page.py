@@ -84,10 +84,11 @@ async def test_raw_stream_is_one_click_away(site: Watched, verdicts: Verdicts) -
         await page.click("#raw-link")
     raw = await opened.value
     published = verdict(source="acct-raw")
-    await raw.wait_for_function("document.body.innerText.includes('id:')")
+    body = raw.locator("body")
+    await expect(body).to_contain_text("id:")
     await verdicts.publish([verdict(), published])
-    await raw.wait_for_function("document.body.innerText.includes('data:')")
-    text = await raw.locator("body").inner_text()
+    await expect(body).to_contain_text("data:")
+    text = await body.inner_text()
     data = [line.removeprefix("data: ") for line in text.splitlines() if line.startswith("data:")]
     assert data == [encode(published).decode()]
 
