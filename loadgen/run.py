@@ -71,13 +71,15 @@ class Run:
         self._prefix = prefix
         self._ledger = ledger
         self._number = 0
+        self._latest = 0.0
         self._over = asyncio.Event()
 
     def stop(self) -> None:
         """Send nothing more; the run ends when what is in flight is answered."""
         if not self._over.is_set():
             self._over.set()
-            self.ended = now()
+            # What an early timer has sent was due, too.
+            self.ended = max(now(), self._latest)
 
     async def drive(self, shots: Iterator[Shot], start: Start) -> float:
         """Send until the schedule ends or `stop` is called, and wait for the answers.
@@ -135,6 +137,7 @@ class Run:
                 tally.late += len(shot.payments)
             # A timer may fire a little early; then the time counts from the send.
             since = due + min(behind, 0.0)
+            self._latest = max(self._latest, due)
             first = self._number + 1
             records = self._records(shot, since=since, epoch=start.epoch)
             await self._deliver(records, first=first, since=since)

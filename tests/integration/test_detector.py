@@ -190,7 +190,7 @@ async def test_detectors_share_and_take_over(
     sent = [payment(source=f"account-{n}") for n in range(900)]
     async with running(settings) as second:
         async with running(settings) as first:
-            await until(lambda: first.metrics.rebuilds > 0)
+            await until(lambda: bool(first.metrics.rebuilds and second.metrics.rebuilds))
             await produce(kafka_settings, *sent[:300])
             await until(lambda: bool(first.metrics.records and second.metrics.records))
             await produce(kafka_settings, *sent[300:600])
