@@ -2,7 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
-WORKERS ?= auto
+# A test waits for half of its time: half as many again as there are cores.
+WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) \* 3 / 2)
 
 BROKERS ?= 1
 PROFILE ?=
@@ -24,7 +25,7 @@ up: .venv/run ## run everything on this machine (ARGS="--tps 0 --port 8080" and 
 	@$(BIN)/fraudstream up $(ARGS)
 
 test: .venv/dev ## run the tests on a real Kafka (ARGS=tests/unit for some, WORKERS=0 one by one)
-	$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 6 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: .venv/dev ## check style, types and layers
 	$(BIN)/ruff check .
