@@ -3,34 +3,32 @@
 * TxnOffsetCommit 3 and 5: with the group's generation and member (KIP-447), so that the coordinator
   turns a process away that is no longer in the group.
 * OffsetFetch 7: only offsets that no open transaction will change (KIP-447).
-* Transactions version 2 (KIP-890): Produce 12, TxnOffsetCommit 5 and EndTxn 5, and ApiVersions 3 to
-  learn if the cluster has the feature switched on. A broker then adds partitions and groups to a
-  transaction when they are first written to: three round trips where there were five. And the end
-  of each transaction raises the producer's epoch, so that nothing late can get into the next.
+* Transactions version 2 (KIP-890): Produce 12 (in wire.produce), TxnOffsetCommit 5 and EndTxn 5,
+  and ApiVersions 3 to learn if the cluster has the feature switched on. A broker then adds
+  partitions and groups to a transaction when they are first written to: three round trips where
+  there were five. And the end of each transaction raises the producer's epoch, so that nothing late
+  can get into the next.
 
 Only the wire formats are here.
 """
 
 from io import BytesIO
-from typing import Any, Final
+from typing import Final
 
 from aiokafka.protocol.api import RequestStruct, Response, ResponseHeader_v0
 from aiokafka.protocol.types import (
     Boolean,
     CompactArray,
-    CompactBytes,
     CompactString,
     Int16,
     Int32,
     Int64,
     Schema,
     TaggedFields,
-    UnsignedVarInt32,
 )
 
 _TEXT: Final = CompactString("utf-8")
 _TAGS: Final = ("tags", TaggedFields)
-NO_TAGS: Final[dict[int, bytes]] = {}
 
 
 class _ApiVersionsResponse3(Response):  # type: ignore[misc] # untyped library
@@ -54,82 +52,6 @@ class ApiVersions3(RequestStruct):  # type: ignore[misc]
     def parse_response_header(self, read_buffer: BytesIO | bytes) -> ResponseHeader_v0:
         # The one response whose header has no tags in any version: old clients must read it.
         return ResponseHeader_v0.decode(read_buffer)
-
-
-class _ProduceResponse12(Response):  # type: ignore[misc]
-    API_KEY = 0
-    API_VERSION = 12
-    SCHEMA = Schema(
-        (
-            "responses",
-            CompactArray(
-                ("topic", _TEXT),
-                (
-                    "partitions",
-                    CompactArray(
-                        ("partition", Int32),
-                        ("error_code", Int16),
-                        ("offset", Int64),
-                        ("timestamp", Int64),
-                        ("log_start_offset", Int64),
-                        ("record_errors", CompactArray(("index", Int32), ("text", _TEXT), _TAGS)),
-                        ("error_message", _TEXT),
-                        _TAGS,
-                    ),
-                ),
-                _TAGS,
-            ),
-        ),
-        ("throttle_time_ms", Int32),
-        _TAGS,
-    )
-
-    @property
-    def topics(self) -> list[tuple[str, list[tuple[Any, ...]]]]:
-        """The answers as in version 8."""
-        return [(topic, [entry[:-1] for entry in entries]) for topic, entries, _ in self.responses]
-
-
-class Produce12(RequestStruct):  # type: ignore[misc]
-    FLEXIBLE_VERSION = True
-    API_KEY = 0
-    API_VERSION = 12
-    RESPONSE_TYPE = _ProduceResponse12
-    SCHEMA = Schema(
-        ("transactional_id", _TEXT),
-        ("acks", Int16),
-        ("timeout_ms", Int32),
-        (
-            "topics",
-            CompactArray(
-                ("topic", _TEXT),
-                (
-                    "partitions",
-                    CompactArray(("partition", Int32), ("records", CompactBytes), _TAGS),
-                ),
-                _TAGS,
-            ),
-        ),
-        _TAGS,
-    )
-
-    def encode(self) -> bytes:
-        """Give the bytes, putting them together once: the schema's way copies records six times."""
-        parts = [
-            _TEXT.encode(self.transactional_id),
-            Int16.encode(self.acks),
-            Int32.encode(self.timeout_ms),
-            UnsignedVarInt32.encode(len(self.topics) + 1),
-        ]
-        no_tags = TaggedFields.encode(NO_TAGS)
-        for topic, partitions, _ in self.topics:
-            parts += (_TEXT.encode(topic), UnsignedVarInt32.encode(len(partitions) + 1))
-            for partition, records, _ in partitions:
-                size = UnsignedVarInt32.encode(len(records) + 1)
-                parts += (Int32.encode(partition), size, records, no_tags)
-            parts.append(no_tags)
-        parts.append(no_tags)
-        return b"".join(parts)
 
 
 class _TxnOffsetCommitResponse5(Response):  # type: ignore[misc]

@@ -10,14 +10,13 @@ from aiokafka.protocol.api import RequestStruct
 from aiokafka.protocol.types import CompactArray, CompactString, Int16, TaggedFields
 
 from detector.protocol import (
-    NO_TAGS,
     ApiVersions3,
     EndTxn5,
     OffsetFetch7,
-    Produce12,
     TxnOffsetCommit3,
     TxnOffsetCommit5,
 )
+from wire.produce import ALL_IN_SYNC, NO_TAGS, Appended, version_12
 
 _SOFTWARE: Final = ("fraudstream", "1")
 _FEATURE: Final = "transaction.version"
@@ -67,7 +66,7 @@ class Exactly:
 
     def __init__(self, request: RequestStruct) -> None:
         self._request = request
-        self.required_acks = -1
+        self.required_acks = ALL_IN_SYNC
 
     def prepare(self, versions: dict[int, tuple[int, int]]) -> RequestStruct:
         """Give what goes over the wire.
@@ -82,15 +81,9 @@ class Exactly:
         return self._request
 
 
-def produce(
-    producer: Producer, timeout_ms: int, topics: dict[str, list[tuple[int, bytearray]]]
-) -> Exactly:
+def produce(producer: Producer, timeout_ms: int, topics: Appended) -> Exactly:
     """Append a record batch to each partition, acks=all, in version 2 of the transactions."""
-    tagged = [
-        (topic, [(partition, records, NO_TAGS) for partition, records in entries], NO_TAGS)
-        for topic, entries in topics.items()
-    ]
-    return Exactly(Produce12(producer.transactional_id, -1, timeout_ms, tagged, NO_TAGS))
+    return Exactly(version_12(producer.transactional_id, timeout_ms, topics))
 
 
 def commit_offsets(

@@ -82,9 +82,9 @@ def admin(settings: KafkaSettings, **options: Any) -> AIOKafkaAdminClient:
     return AIOKafkaAdminClient(**_connection(settings), **options)
 
 
-def client(settings: KafkaSettings, topics: Iterable[str]) -> RawClient:
+def client(settings: KafkaSettings, topics: Iterable[str], **options: Any) -> RawClient:
     """Make a client for requests about these topics; not yet started."""
-    return RawClient(topics, **_connection(settings))
+    return RawClient(topics, **_connection(settings), **options)
 
 
 async def start(
@@ -148,6 +148,7 @@ async def _check_access(settings: KafkaSettings, failure: Exception | None = Non
                 metadata = await connection.send(MetadataRequest([]))
             finally:
                 connection.close()
+                await asyncio.sleep(0)  # its socket is closed in the loop's next turn
     except ssl.SSLCertVerificationError as error:
         why = error.verify_message
         text = f"Kafka at {host}:{port} has a certificate that is not trusted: {why}"

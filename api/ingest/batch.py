@@ -4,9 +4,8 @@ import asyncio
 import time
 from typing import Any
 
-from aiokafka import AIOKafkaProducer
-
 from api.errors import DeliveryError
+from api.ingest.producer import Producer
 from wire.tracing import Headers
 
 NO_HEADERS: Headers = []  # the same one for all: aiokafka wants a list
@@ -36,7 +35,7 @@ class Batch:
         """When it was made, for its first record."""
         self.bytes = 0
         """What it weighs in the outbox's budget."""
-        self.producer: AIOKafkaProducer | None = None
+        self.producer: Producer | None = None
         """Who has it; None while nobody can have sent it."""
         self.settled = False
         self.base_offset = -1
@@ -52,14 +51,14 @@ class Batch:
         """Add a record, unless the batch is full or was taken."""
         builder = self._builder
         if builder is None or (
-            builder.append(timestamp=timestamp_ms, key=key, value=value, headers=headers) is None
+            builder.append(self.count, timestamp_ms, key, value, headers) is None
         ):
             return False
         self.count += 1
         return True
 
-    def take(self, producer: AIOKafkaProducer) -> Any:
-        """Close the batch, to be sent by a producer; give aiokafka's BatchBuilder."""
+    def take(self, producer: Producer) -> Any:
+        """Close the batch, to be sent by a producer; give what builds it."""
         builder, self._builder = self._builder, None
         self.producer = producer
         return builder

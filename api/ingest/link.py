@@ -10,19 +10,16 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import structlog
-from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
 
 from api.errors import UnreachableError
+from api.ingest.producer import Producer
 from api.settings import ApiSettings
 from wire import access, kafka, topics
 from wire.errors import AccessError
 
 log = structlog.get_logger(__name__)
-RETRY_BACKOFF_MS: Final = 50
 REFUSED_PAUSE_S: Final = 2.0
 """Pause before Kafka is asked again that did not let us in: the rights may have been given."""
-RETIRE_TIMEOUT_S: Final = 2.0
 
 
 class Link:
@@ -38,13 +35,13 @@ class Link:
         self,
         settings: ApiSettings,
         on_partitions: Callable[[int], None],
-        on_retired: Callable[[AIOKafkaProducer], None],
+        on_retired: Callable[[Producer], None],
     ) -> None:
         self._settings = settings
         self._topic = settings.transactions_topic
         self._on_partitions = on_partitions
         self._on_retired = on_retired
-        self._producer: AIOKafkaProducer | None = None
+        self._producer: Producer | None = None
         self._connected = asyncio.Event()
         self._broken = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
@@ -70,19 +67,19 @@ class Link:
         if self._retirements:
             await asyncio.wait(self._retirements)
 
-    async def producer(self) -> AIOKafkaProducer:
+    async def producer(self) -> Producer:
         """Give the producer, once there is one."""
         while self._producer is None:
             await self._connected.wait()
         return self._producer
 
     def create_batch(self) -> Any:
-        """Make an empty record batch (aiokafka's BatchBuilder); there must be a producer."""
+        """Make an empty record batch, as aiokafka builds it; there must be a producer."""
         if self._producer is None:
             raise UnreachableError("there is no connection to Kafka")
         return self._producer.create_batch()
 
-    def broke(self, producer: AIOKafkaProducer, error: BaseException) -> None:
+    def broke(self, producer: Producer, error: BaseException) -> None:
         """Say that a producer failed for good; it is replaced, unless it was already."""
         if producer is self._producer:
             cause = access.refused(error, self._settings, writes=[self._topic]) or repr(error)
@@ -102,15 +99,6 @@ class Link:
                 log.error("kafka refuses", topic=self._topic, error=str(error))  # noqa: TRY400
                 await asyncio.sleep(REFUSED_PAUSE_S)
                 continue
-            try:
-                await producer.partitions_for(self._topic)
-            except KafkaError as error:
-                log.warning("waiting for the topic", topic=self._topic, error=str(error))
-                await _dispose(producer)
-                continue
-            except asyncio.CancelledError:
-                await _dispose(producer)
-                raise
             producer.client.cluster.add_listener(self._count_partitions)
             self._count_partitions(producer.client.cluster)
             self._producer = producer
@@ -118,15 +106,13 @@ class Link:
             log.info("connected to kafka", topic=self._topic, partitions=self._partitions)
             await self._broken.wait()
 
-    def _make(self) -> AIOKafkaProducer:
+    def _make(self) -> Producer:
         settings = self._settings
-        return kafka.producer(
-            settings,
-            max_batch_size=settings.produce_batch_bytes,
-            # Half, so that a broker that hangs is asked again within the delivery timeout.
-            request_timeout_ms=max(100, int(settings.delivery_timeout * 500)),
-            retry_backoff_ms=RETRY_BACKOFF_MS,
-        )
+        # Half, so that a broker that hangs is asked again within the delivery timeout.
+        timeout_ms = max(100, int(settings.delivery_timeout * 500))
+        client = kafka.client(settings, [self._topic], request_timeout_ms=timeout_ms)
+        batch_bytes = settings.produce_batch_bytes
+        return Producer(client, self._topic, batch_bytes=batch_bytes, timeout_ms=timeout_ms)
 
     def _count_partitions(self, cluster: object) -> None:
         partitions = cluster.partitions_for_topic(self._topic)  # type: ignore[attr-defined]
@@ -135,22 +121,11 @@ class Link:
             self._partitions = len(partitions)
             self._on_partitions(self._partitions)
 
-    def _retire(self, producer: AIOKafkaProducer) -> None:
+    def _retire(self, producer: Producer) -> None:
         async def retire() -> None:
-            await _dispose(producer)
+            await kafka.close(producer)
             self._on_retired(producer)
 
         task = asyncio.create_task(retire(), name="retire kafka producer")
         self._retirements.add(task)
         task.add_done_callback(self._retirements.discard)
-
-
-async def _dispose(producer: AIOKafkaProducer) -> None:
-    await kafka.close(producer)
-    # A stop() that ran out of time leaves the sender task retrying for ever (aiokafka #1013).
-    sender = producer._sender  # noqa: SLF001 - there is no public way to end it
-    task = sender.sender_task
-    if task is not None and not task.done():
-        task.cancel()
-        await asyncio.wait([task], timeout=RETIRE_TIMEOUT_S)
-        await asyncio.wait([asyncio.create_task(producer.client.close())], timeout=RETIRE_TIMEOUT_S)

@@ -13,9 +13,6 @@ from functools import partial
 from typing import Final, Protocol
 
 import structlog
-from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
-from aiokafka.structs import RecordMetadata
 
 from api.errors import (
     DeliveryError,
@@ -28,6 +25,7 @@ from api.ingest.batch import NO_HEADERS, Batch
 from api.ingest.counts import Deliveries
 from api.ingest.link import Link
 from api.ingest.partitioning import partitioner
+from api.ingest.producer import NO_OFFSET, Producer
 from api.settings import ApiSettings
 from wire.tracing import Headers
 
@@ -43,7 +41,7 @@ A request needs two from the socket to the outbox, and the answers to the last b
 the clients first that are about to send the next; a turn in which nothing happens takes 10 µs.
 """
 STUCK_AFTER_S: Final = 60.0
-"""How long aiokafka may go on retrying an overdue batch before it gets a new producer."""
+"""How long an overdue batch is tried again before a new producer takes over."""
 
 
 class RecordTrace(Protocol):
@@ -179,10 +177,7 @@ class Outbox:
             await self._gather()
             producer = await self._link.producer()
             self._work.clear()
-            known = producer.client.cluster.partitions_for_topic(self._topic) or ()
-            for lane in self._lanes:
-                if lane.flying is None and lane.waiting and lane.partition in known:
-                    await self._hand_over(lane, producer)
+            self._hand_over(producer)
             if not self._link.connected:
                 self._work.set()  # for the next producer
 
@@ -203,35 +198,30 @@ class Outbox:
             await asyncio.sleep(0)
             quiet = quiet + 1 if self._taken == before else 0
 
-    async def _hand_over(self, lane: Lane, producer: AIOKafkaProducer) -> None:
-        batch = lane.flying = lane.waiting.popleft()
-        try:
-            # Does not wait: this partition has nothing else under way.
-            future = await producer.send_batch(
-                batch.take(producer), self._topic, partition=lane.partition
-            )
-        except KafkaError as error:
-            self._land(lane, batch, error=UnreachableError("the connection to Kafka was lost"))
-            self._link.broke(producer, error)
-        else:
-            future.add_done_callback(partial(self._on_done, lane, batch, producer))
+    def _hand_over(self, producer: Producer) -> None:
+        batches = {}
+        for lane in self._lanes:
+            if lane.flying is None and lane.waiting:
+                batch = lane.flying = lane.waiting.popleft()
+                batches[lane.partition] = batch.take(producer), batch.count
+        if batches:
+            producer.send(batches, partial(self._on_landed, producer))
 
-    def _on_done(
-        self,
-        lane: Lane,
-        batch: Batch,
-        producer: AIOKafkaProducer,
-        future: asyncio.Future[RecordMetadata],
+    def _on_landed(
+        self, producer: Producer, partition: int, offset: int, failure: BaseException | None
     ) -> None:
-        failure = future.exception()
+        lane = self._lanes[partition]
+        batch = lane.flying
+        if batch is None or batch.producer is not producer:
+            return  # given up when its producer was replaced
         if failure is not None:
             log.warning("batch failed", **self._fields(batch), error=repr(failure))
             self._land(lane, batch, error=_unknown("Kafka refused, or the connection was lost"))
             self._link.broke(producer, failure)
-        elif future.result().offset < 0:  # a duplicate that the broker no longer remembers well
+        elif offset == NO_OFFSET:
             self._land(lane, batch, error=_unknown("Kafka did not say where the record is"))
         else:
-            self._land(lane, batch, base_offset=future.result().offset)
+            self._land(lane, batch, base_offset=offset)
 
     def _on_timeout(self, lane: Lane, batch: Batch) -> None:
         if batch.producer is None:
@@ -250,7 +240,7 @@ class Outbox:
         self._partition = partitioner(partitions, self._cached_keys)
         self._work.set()
 
-    def _on_retired(self, producer: AIOKafkaProducer) -> None:
+    def _on_retired(self, producer: Producer) -> None:
         for lane in self._lanes:
             if lane.flying is not None and lane.flying.producer is producer:
                 self._land(lane, lane.flying, error=_unknown("the connection to Kafka was lost"))

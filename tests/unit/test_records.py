@@ -10,7 +10,6 @@ from aiokafka.record.util import calc_crc32c
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detector.protocol import NO_TAGS, Produce12
 from detector.records import batched, unpack
 from detector.requests import Producer
 
@@ -127,22 +126,3 @@ def test_every_entry_finds_its_place_in_order(lengths: list[int], most_bytes: in
     assert sum(batch.count for batch in batches) == len(entries)
     for one, batch in zip(built, batches, strict=True):
         assert len(one) <= most_bytes or batch.count == 1
-
-
-@given(
-    st.dictionaries(
-        st.text(max_size=5),
-        st.lists(st.tuples(st.integers(0, 99), st.binary(max_size=300)), max_size=4),
-        max_size=3,
-    )
-)
-def test_the_short_way_to_encode_gives_what_the_schema_gives(
-    topics: dict[str, list[tuple[int, bytes]]],
-) -> None:
-    """Byte for byte, for any topics and partitions."""
-    tagged = [
-        (topic, [(n, r, NO_TAGS) for n, r in parts], NO_TAGS) for topic, parts in topics.items()
-    ]
-    request = Produce12("some id", -1, 30_000, tagged, NO_TAGS)
-    fields = [request.get_item(name) for name in Produce12.SCHEMA.names]
-    assert request.encode() == Produce12.SCHEMA.encode(fields)
