@@ -2,6 +2,8 @@
 
 import asyncio
 import itertools
+import os
+import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -16,6 +18,7 @@ from confluent_kafka import Message
 from detector.rulesfile import RulesSource
 from detector.service import Detector
 from detector.settings import DetectorSettings
+from tests.processes import Programs, environment
 from wire import kafka
 from wire.messages import Transaction, Verdict, decode_verdict, encode
 from wire.settings import TopicSettings
@@ -260,6 +263,31 @@ async def test_changed_rules_are_put_in_force(
     [fraud] = verdicts(read_committed, kafka_settings, kafka_settings.fraud_topic)
     assert [before, before] == [verdict.rules_version for verdict in legit]
     assert detector.rules_version == fraud.rules_version
+
+
+async def test_a_hang_up_signal_has_the_rules_read_at_once(
+    kafka_settings: TopicSettings, read_committed: Read, tmp_path: Path
+) -> None:
+    """SIGHUP, even where the file's time and size say that nothing has changed."""
+    file = tmp_path / "rules.toml"
+    file.write_text(amount_rule("900"))
+    told = file.stat()
+    settings = settings_for(kafka_settings, detector_rules=file, detector_rules_poll_seconds=10)
+    programs = Programs(tmp_path)
+    try:
+        detector = programs.start("-m", "detector", env=environment(settings))
+        await produce(kafka_settings, payment("500.00"))
+        await until(lambda: len(read_committed(kafka_settings, kafka_settings.legit_topic)) == 1)
+        detector.popen.send_signal(signal.SIGHUP)
+        await until(lambda: "rules are the same" in detector.output)
+        file.write_text(amount_rule("100"))
+        os.utime(file, ns=(told.st_atime_ns, told.st_mtime_ns))
+        detector.popen.send_signal(signal.SIGHUP)
+        await until(lambda: "rules changed" in detector.output)
+        await produce(kafka_settings, payment("500.00"))
+        await until(lambda: len(read_committed(kafka_settings, kafka_settings.fraud_topic)) == 1)
+    finally:
+        programs.end()
 
 
 def amount_rule(limit: str) -> str:
