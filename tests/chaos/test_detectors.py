@@ -205,21 +205,37 @@ def under_load(settings: TopicSettings, rules: Path) -> Iterator[tuple[Fleet, Lo
 
 def settled(settings: TopicSettings, least: int | None = None) -> None:
     """Wait until the detectors have settled so many records, or all that there are."""
+    deadline = time.monotonic() + SETTLE_S
+    ends, done, trouble = [1], [0], None
+    while (done != ends) if least is None else (sum(done) < least):
+        assert time.monotonic() < deadline, f"settled {done} of {ends}; {trouble}"
+        time.sleep(0.1)
+        try:
+            ends, done = progress(settings)
+        except KafkaException as error:  # a broker that was killed is coming up
+            trouble = error
+
+
+def progress(settings: TopicSettings) -> tuple[list[int], list[int]]:
+    """Give each partition's end and how far the detectors have settled it.
+
+    Asked with a client of its own each time: one that met a coordinator which was only coming up
+    may fail for as long as it lives.
+    """
     asker = Consumer(
         {
             "bootstrap.servers": settings.kafka_broker_url,
             "group.id": settings.transactions_topic,
             "log_level": 0,
+            "error_cb": lambda _error: None,
         }
     )
-    topic = settings.transactions_topic
-    places = [TopicPartition(topic, partition) for partition in range(settings.partitions)]
-    deadline = time.monotonic() + SETTLE_S
-    ends, done = [1], [0]
-    while (done != ends) if least is None else (sum(done) < least):
-        assert time.monotonic() < deadline, f"settled {done} of {ends}"
-        time.sleep(0.1)
-        with contextlib.suppress(KafkaException):  # a broker that was killed is coming up
-            ends = [asker.get_watermark_offsets(place, timeout=5)[1] for place in places]
-            done = [max(0, place.offset) for place in asker.committed(places, timeout=5)]
-    asker.close()
+    try:
+        places = [
+            TopicPartition(settings.transactions_topic, partition)
+            for partition in range(settings.partitions)
+        ]
+        ends = [asker.get_watermark_offsets(place, timeout=5)[1] for place in places]
+        return ends, [max(0, place.offset) for place in asker.committed(places, timeout=5)]
+    finally:
+        asker.close()
