@@ -149,7 +149,7 @@ def test_the_list_of_errors_is_bounded() -> None:
         b'{"source":"a","target":"b","amount":"\xff"}',
         b'{"source":"a","target":"b","amount":01}',
         b'{"amount":' + b"[" * 100_000,
-        b'{"x":' + b"[" * 5_000 + b"]" * 5_000 + b"}",
+        b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
     ],
 )
 def test_what_is_no_json_is_told_apart(body: bytes) -> None:
