@@ -7,6 +7,7 @@ from typing import Any
 import structlog
 
 from wire import tracing
+from wire.repeats import Repeats
 from wire.settings import Settings
 
 # Expected retries of a client older than the broker's transaction verification (KIP-890):
@@ -58,6 +59,7 @@ def configure(settings: Settings, part: str) -> None:
         )
     )
     handler.addFilter(_not_expected)
+    handler.addFilter(Repeats("aiokafka"))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())

@@ -8,7 +8,6 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from decimal import Decimal
 from pathlib import Path
 
 import httpx
@@ -129,13 +128,18 @@ def verdicts(
 
 
 def post(url: str, amount: str, **fields: str) -> str:
-    """Post one transaction; give its id."""
-    body = {"source": "alice", "target": "bob", "amount": Decimal(amount), **fields}
-    text = json.dumps({k: str(v) for k, v in body.items()})
-    answer = httpx.post(f"{url}/transactions", content=text, headers=JSON, timeout=DEADLINE_S)
-    assert answer.status_code == 202, answer.text
-    transaction_id: str = answer.json()["transaction_id"]
-    return transaction_id
+    """Post one transaction, as a client does: again, with the same id, after a 503; give its id."""
+    body = {"transaction_id": uuid.uuid4(), "source": "alice", "target": "bob"}
+    text = json.dumps({k: str(v) for k, v in (body | {"amount": amount} | fields).items()})
+    deadline = time.monotonic() + DEADLINE_S
+    while True:
+        answer = httpx.post(f"{url}/transactions", content=text, headers=JSON, timeout=DEADLINE_S)
+        if answer.status_code == 202:
+            transaction_id: str = answer.json()["transaction_id"]
+            return transaction_id
+        assert answer.status_code == 503, answer.text
+        assert time.monotonic() < deadline, answer.text
+        time.sleep(0.05)
 
 
 JSON = {"content-type": "application/json"}
