@@ -10,6 +10,7 @@ from fastapi.telemetry import TelemetryConfig
 from starlette.types import Receive, Scope, Send
 
 from api import asyncapi, docs, health, metrics, pages, problems, schemas
+from api.access import signin
 from api.gateway import Gateway
 from api.ingest import openapi
 from api.settings import ApiSettings
@@ -56,6 +57,12 @@ class Application(FastAPI):
             await self._answer(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        gate = self.gateway.gate
+        if gate is not None and scope["type"] == "http":
+            refusal = await gate.refusal(scope)
+            if refusal is not None:
+                await refusal(scope, receive, send)
+                return
         if (
             scope["type"] == "http"
             and scope["method"] == "POST"
@@ -104,6 +111,8 @@ def create(settings: ApiSettings) -> Application:
     app.include_router(gateway.ingest.routes())
     app.include_router(schemas.routes())
     app.include_router(streams.routes(gateway.hub, settings))
+    if gateway.gate is not None:
+        app.include_router(signin.routes(gateway.gate, settings))
     app.include_router(health.routes(gateway))
     app.include_router(metrics.routes(gateway))
     app.include_router(pages.routes())

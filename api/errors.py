@@ -2,7 +2,11 @@
 
 FraudstreamError
 ├── AddressError              the address to listen on can't be had
+├── ExposedError              others could come in without being asked who they are
 ├── CertificateError          the certificate to serve with can't be used
+├── KeyFileError              the file of API keys can't be used
+├── KeySetError               a JWK Set can't be had, or can't be used
+├── CredentialError           a credential that does not count; says why
 ├── PositionError             text that is no stream position
 └── DeliveryError             a record is not known to be in Kafka
     ├── OverloadedError       too much is in flight: it was not sent
@@ -18,8 +22,24 @@ class AddressError(FraudstreamError):
     """The address to listen on is taken, or is not this machine's."""
 
 
+class ExposedError(FraudstreamError):
+    """Others than this machine could come in without being asked who they are."""
+
+
 class CertificateError(FraudstreamError):
     """The certificate to serve with, or its key, can't be used; the text says why."""
+
+
+class KeyFileError(FraudstreamError):
+    """The file of API keys can't be read, written or understood; the text says why."""
+
+
+class KeySetError(FraudstreamError):
+    """A JWK Set can't be had, or has no key that can be used; the text says why."""
+
+
+class CredentialError(FraudstreamError):
+    """A credential that does not count; the text says why, for the one who gave it."""
 
 
 class DeliveryError(FraudstreamError):

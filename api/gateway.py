@@ -1,36 +1,49 @@
 """The gateway's parts, made once per process and started and stopped together."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from datetime import UTC, datetime
 
+from api.access.gate import Gate
 from api.ingest.endpoint import Ingest
 from api.settings import ApiSettings
 from api.streams.hub import Hub
 
 
 class Gateway:
-    """One process's hub (streams out) and ingest (transactions in)."""
+    """One process's gate, hub (streams out) and ingest (transactions in)."""
 
     def __init__(self, settings: ApiSettings) -> None:
+        """Make the parts.
+
+        Raises:
+            KeyFileError: the file of API keys can't be used.
+            KeySetError: the file of those who sign tokens can't be used.
+        """
         self.settings = settings
         self.started_at = datetime.now(UTC)
         self.hub = Hub(settings)
         self.ingest = Ingest(settings)
         self.hub.taps.append(self.ingest.saw)
+        self.gate = Gate(settings) if settings.authenticates else None
+        """None where nobody is asked who they are."""
+        if self.gate is not None:
+            self.hub.current = self.gate.current
+            self.gate.keys.on_change.append(self.hub.check_credentials)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Run both parts; neither needs a broker to be up yet."""
-        await self.hub.start()
-        try:
-            await self.ingest.start()
+        """Run the parts; none needs a broker to be up yet."""
+        async with self.gate.running() if self.gate is not None else nullcontext():
+            await self.hub.start()
             try:
-                yield
+                await self.ingest.start()
+                try:
+                    yield
+                finally:
+                    await self.ingest.stop()
             finally:
-                await self.ingest.stop()
-        finally:
-            await self.hub.stop()
+                await self.hub.stop()
 
     def drain(self) -> None:
         """End open streams and answer what is in flight.

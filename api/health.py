@@ -4,9 +4,10 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse
 
+from api.access.principal import PRINCIPAL, Principal
 from api.gateway import Gateway
 
 NO_STORE = {"Cache-Control": "no-store"}
@@ -33,11 +34,12 @@ def routes(gateway: Gateway) -> APIRouter:
         return JSONResponse(body, 200 if ready else 503, NO_STORE)
 
     @router.get("/status.json", summary="What the dashboard shows", include_in_schema=False)
-    async def status() -> JSONResponse:
+    async def status(request: Request) -> JSONResponse:
         body: dict[str, Any] = {
             "ready": gateway.ready,
             "kafka_connected": gateway.ingest.ready,
             "streams": gateway.hub.status(),
+            "principal": _described(request.scope.get(PRINCIPAL)),
             "started_at": gateway.started_at.isoformat(),
             "version": version("fraudstream"),
             # For a page's latency: its clock may differ from this one.
@@ -46,3 +48,9 @@ def routes(gateway: Gateway) -> APIRouter:
         return JSONResponse(body, headers=NO_STORE)
 
     return router
+
+
+def _described(principal: Principal | None) -> dict[str, Any] | None:
+    if principal is None:
+        return None
+    return {"id": principal.id, "name": principal.name, "scopes": sorted(principal.scopes)}

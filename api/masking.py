@@ -13,14 +13,12 @@ from typing import Any, Final, NamedTuple
 
 from msgspec.structs import replace
 
+from api.access.principal import PRINCIPAL
+from api.access.scopes import ACCOUNTS_READ
 from api.settings import ApiSettings
 from wire.errors import MessageError
 from wire.messages import decode_verdict, encode
 
-PRINCIPAL: Final = "fraudstream.principal"
-"""Where a request's principal is found in its ASGI scope; it has `scopes: frozenset[str]`."""
-SCOPE: Final = "accounts:read"
-"""The scope that lets see accounts."""
 MASK_BYTES: Final = 12
 """Of the hash: two of 100 million accounts share a masked id with a chance of one in 10^13."""
 CACHED_ACCOUNTS: Final = 65_536
@@ -121,4 +119,4 @@ class Masking:
 
 def may_see_accounts(principal: Any) -> bool:
     """Tell whether a principal has the scope; where nobody is asked who they are, nobody has."""
-    return principal is not None and SCOPE in principal.scopes
+    return principal is not None and ACCOUNTS_READ in principal.scopes

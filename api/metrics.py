@@ -7,7 +7,7 @@ Prometheus would take that for a new start of them all.)
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import httpx
@@ -19,6 +19,7 @@ from prometheus_client.samples import Exemplar, Sample
 from starlette.responses import Response
 
 from api.gateway import Gateway
+from api.problems import CROSS_SITE, FORBIDDEN, UNAUTHENTICATED
 from api.streams.subscription import Cause
 from wire import metrics
 from wire.metrics import counter, gauge, histogram
@@ -47,7 +48,7 @@ def routes(gateway: Gateway) -> APIRouter:
     )
     async def all_workers(request: Request) -> Response:
         accept = request.headers.get("accept", "")
-        body, media_type = metrics.written(await _of_all(gateway), accept)
+        body, media_type = metrics.written(await _of_all(gateway, _credential(request)), accept)
         return Response(body, headers={"Content-Type": media_type, "Vary": "Accept"})
 
     @router.get(WORKER_PATH, include_in_schema=False)
@@ -57,7 +58,13 @@ def routes(gateway: Gateway) -> APIRouter:
     return router
 
 
-async def _of_all(gateway: Gateway) -> list[Metric]:
+def _credential(request: Request) -> dict[str, str]:
+    """Give what the other processes are to be shown: they ask, too, who wants to know."""
+    headers = request.headers
+    return {name: headers[name] for name in ("authorization", "cookie") if name in headers}
+
+
+async def _of_all(gateway: Gateway, credential: Mapping[str, str]) -> list[Metric]:
     settings = gateway.settings
     addresses = settings.api_workers_at.split(",") if settings.api_workers_at else []
     others = [a for number, a in enumerate(addresses, 1) if number != settings.api_worker]
@@ -65,7 +72,12 @@ async def _of_all(gateway: Gateway) -> list[Metric]:
     if others:
         scheme = "https" if settings.api_tls_certificate else "http"
         # Each other's, on loopback: the certificate is for the name that clients know.
-        async with httpx.AsyncClient(timeout=PATIENCE_S, trust_env=False, verify=False) as client:  # noqa: S501
+        async with httpx.AsyncClient(
+            timeout=PATIENCE_S,
+            trust_env=False,
+            headers=credential,
+            verify=False,  # noqa: S501
+        ) as client:
             asked = await asyncio.gather(
                 *(_ask(client, f"{scheme}://{address}") for address in others)
             )
@@ -129,7 +141,8 @@ def _answering(workers: int) -> Metric:
 def of_worker(gateway: Gateway) -> Iterable[Metric]:
     """Give the families of this process, each sample labelled with its number."""
     worker = str(gateway.settings.api_worker)
-    for family in (*_of_ingest(gateway), *_of_streams(gateway), *metrics.process()):
+    of_parts = (*_of_ingest(gateway), *_of_streams(gateway), *_of_gate(gateway))
+    for family in (*of_parts, *metrics.process()):
         family.samples = [
             sample._replace(labels={**sample.labels, "worker": worker}) for sample in family.samples
         ]
@@ -189,6 +202,20 @@ def _of_ingest(gateway: Gateway) -> Iterable[Metric]:
             deliveries.batch_records,
         ),
         gauge("fraudstream_api_ready", "Whether transactions can be taken.", ingest.ready),
+    )
+
+
+def _of_gate(gateway: Gateway) -> Iterable[Metric]:
+    if gateway.gate is None:
+        return ()
+    refused = gateway.gate.refused
+    return (
+        counter(
+            "fraudstream_api_refusals",
+            "Requests refused for who sent them, by the problem's code.",
+            {kind.code: refused[kind.code] for kind in (UNAUTHENTICATED, FORBIDDEN, CROSS_SITE)},
+            "code",
+        ),
     )
 
 

@@ -27,6 +27,8 @@ MEDIA_TYPES: Final[Mapping[str, str]] = {
     "js": "text/javascript; charset=utf-8",
     "svg": "image/svg+xml",
 }
+_SCRIPTS: Final = frozenset({"dashboard.js", "sign-in.js", "stream.js", "theme-early.js"})
+"""What pages load themselves; the rest are modules that those import."""
 FOR_GOOD: Final = "public, max-age=31536000, immutable"
 REVALIDATE: Final = "no-cache"
 
@@ -138,6 +140,12 @@ def _digest() -> str:
     return whole.hexdigest()[:DIGEST_LENGTH]
 
 
+def written(template: str, **values: str) -> str:
+    """Write a page that is made for one request; what is put into it must be escaped already."""
+    values["static"] = f"/static/{_digest()}"
+    return Template(_files()[f"{template}.html"].decode()).substitute(values)
+
+
 @cache
 def _page(template: str, name: str = "") -> Asset:
     values = {
@@ -160,5 +168,5 @@ def _preloads() -> str:
     return "\n".join(
         f'<link rel="modulepreload" href="/static/{_digest()}/{name}">'
         for name in sorted(_assets())
-        if name.endswith(".js") and name not in ("dashboard.js", "stream.js", "theme-early.js")
+        if name.endswith(".js") and name not in _SCRIPTS
     )

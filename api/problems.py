@@ -30,6 +30,9 @@ NOT_JSON = Kind("not-json", 400, "The body is not JSON")
 BAD_REQUEST = Kind("bad-request", 400, "The request is malformed")
 BAD_POSITION = Kind("bad-position", 400, "The stream position is malformed")
 BAD_FILTER = Kind("bad-filter", 400, "A stream filter is malformed")
+UNAUTHENTICATED = Kind("unauthenticated", 401, "No credential that counts came along")
+FORBIDDEN = Kind("forbidden", 403, "The credential does not allow this")
+CROSS_SITE = Kind("cross-site", 403, "Another site asked for this")
 NOT_FOUND = Kind("not-found", 404, "There is nothing at this address")
 UNKNOWN_TRANSACTION = Kind(
     "unknown-transaction", 404, "No such transaction within the look-up horizon"

@@ -11,6 +11,7 @@ import structlog
 import uvicorn
 
 from api import app, listener
+from api.access import exposure
 from api.gateway import Gateway
 from api.protocol import Protocol
 from api.settings import ApiSettings
@@ -44,7 +45,16 @@ class Server(uvicorn.Server):
         """Begin to serve, and to watch the certificate."""
         await super().startup(sockets)
         if self._certificate is not None:
-            self._watching = asyncio.create_task(self._certificate.watch(), name="certificate")
+            self._watching = asyncio.create_task(self._certificate.watch.run(), name="certificate")
+        if self._certificate is not None or self._gateway.gate is not None:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._hang_up)
+
+    def _hang_up(self) -> None:
+        """Read certificate and keys anew."""
+        if self._certificate is not None:
+            self._certificate.watch.look()
+        if self._gateway.gate is not None:
+            self._gateway.gate.look()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Note the signal, and have the streams end."""
@@ -57,7 +67,10 @@ def serve(settings: ApiSettings) -> int:
 
     Raises:
         AddressError: the address to listen on can't be had.
+        ExposedError: others could come in without being asked who they are.
         CertificateError: the certificate to serve with can't be used.
+        KeyFileError: the file of API keys can't be used.
+        KeySetError: the file of those who sign tokens can't be used.
     """
     logs.configure(settings, "api")
     certificate = Certificate(settings) if settings.api_tls_certificate else None
@@ -67,6 +80,7 @@ def serve(settings: ApiSettings) -> int:
         if settings.api_fd is not None
         else listener.bind(settings.api_host, settings.api_port)
     )
+    exposure.check(settings, sock)
     sockets = [sock]
     if settings.api_worker_fd is not None:
         sockets.append(socket.socket(fileno=settings.api_worker_fd))

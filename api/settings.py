@@ -4,6 +4,7 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, FilePath, SecretStr, model_validator
 
+from api.access.settings import AccessSettings
 from wire.options import Option
 from wire.posted import MAX_TRANSACTION_BYTES
 from wire.settings import Addresses, KafkaSettings, Settings, TracingSettings
@@ -36,7 +37,7 @@ class TlsSettings(Settings):
         return self
 
 
-class ApiSettings(KafkaSettings, TlsSettings, TracingSettings):
+class ApiSettings(KafkaSettings, TlsSettings, AccessSettings, TracingSettings):
     """What one gateway process needs to know."""
 
     # --- serving

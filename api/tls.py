@@ -3,23 +3,15 @@
 New connections get the new certificate; those that are open keep theirs.
 """
 
-import asyncio
-import contextlib
-import signal
 import ssl
-from pathlib import Path
-from typing import Final
 
 import structlog
 
 from api.errors import CertificateError
 from api.settings import TlsSettings
+from api.watch import Watch
 
 log = structlog.get_logger(__name__)
-
-_Stamp = tuple[tuple[int, int], ...]
-"""Change time and inode of each file."""
-_NEVER: Final[_Stamp] = ()
 
 
 class Certificate:
@@ -38,24 +30,10 @@ class Certificate:
         secret = settings.api_tls_key_password
         # Never None: OpenSSL would ask for the password on the terminal.
         self._password = secret.get_secret_value() if secret else ""
-        self._every = settings.api_tls_poll_seconds
-        self._seen = self._stamp()
-        self._hung_up = asyncio.Event()
+        self.watch = Watch(
+            (self._certificate, self._key), settings.api_tls_poll_seconds, self.reload
+        )
         self.context = self._loaded()
-
-    async def watch(self) -> None:
-        """Load the files anew whenever they change, or at SIGHUP; runs until cancelled."""
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGHUP, self._hung_up.set)
-        while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._every):
-                    await self._hung_up.wait()
-            stamp = self._stamp()
-            if self._hung_up.is_set() or stamp != self._seen:
-                self._hung_up.clear()
-                self._seen = stamp
-                self.reload()
 
     def reload(self) -> None:
         """Take the files as they are now; if they can't be used, keep what is served and say so."""
@@ -82,11 +60,3 @@ class Certificate:
             raise CertificateError(
                 f"can't use the certificate {self._certificate} with the key {self._key}: {cause}"
             ) from error
-
-    def _stamp(self) -> _Stamp:
-        files: set[Path] = {self._certificate, self._key}
-        try:
-            found = [each.stat() for each in sorted(files)]
-        except OSError:
-            return _NEVER  # gone for a moment, or for good: loading tells
-        return tuple((each.st_mtime_ns, each.st_ino) for each in found)

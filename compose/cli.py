@@ -7,6 +7,7 @@ import typer
 
 from api.__main__ import api
 from api.settings import ApiSettings
+from compose import keys
 from compose.settings import BrokerSettings, TailSettings, UpSettings
 from detector.__main__ import detector
 from detector.backtest.__main__ import backtest
@@ -72,6 +73,7 @@ app.command("verify")(command(VerifySettings, verify))
 app.command("backtest")(command(BacktestSettings, backtest))
 app.command("broker")(command(BrokerSettings, broker))
 app.command("topics")(command(TopicSettings, topics))
+app.add_typer(keys.app, name="keys")
 app.add_typer(tail, name="tail")
 for name in ("fraud", "legit", "all"):
     tail.command(name)(command(TailSettings, _tail(name)))

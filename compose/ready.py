@@ -18,7 +18,7 @@ PROBE: Final = {
 }
 
 
-async def round_trip(url: str) -> None:
+async def round_trip(url: str, credential: str | None = None) -> None:
     """Wait until a transaction posted at the gateway comes back with its verdict.
 
     It tries for as long as it takes: put a timeout round it.
@@ -28,6 +28,7 @@ async def round_trip(url: str) -> None:
         base_url=url,
         timeout=VERDICT_WAIT_S + 5,
         trust_env=False,
+        headers={"Authorization": f"Bearer {credential}"} if credential else None,
         verify=False,  # noqa: S501
     ) as client:
         # Another process has no event to wait for: ASYNC110 does not hold here.

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from platformdirs import user_data_path
 from pydantic import Field, FilePath
 
+from api.access.settings import AccessSettings
 from api.settings import TlsSettings
 from wire.options import Option
 from wire.settings import KafkaSettings, Settings, TopicSettings, TracingSettings
@@ -35,7 +36,7 @@ class BrokerSettings(CommandSettings):
     fresh: bool = Field(False, description="empty the data directory first")
 
 
-class UpSettings(BrokerSettings, TopicSettings, TlsSettings, TracingSettings):
+class UpSettings(BrokerSettings, TopicSettings, TlsSettings, AccessSettings, TracingSettings):
     """What `fraudstream up` needs to know; what it is given, it hands on to the parts."""
 
     kafka_broker_url: Annotated[str, Option("--kafka")] = Field(

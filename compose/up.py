@@ -2,13 +2,20 @@
 
 import asyncio
 import contextlib
+import secrets
 import socket
 import sys
+from collections.abc import Mapping
+from functools import cached_property
+from types import MappingProxyType
 from typing import Any, Final
 
 from pydantic import SecretStr
 
 from api import listener
+from api.access import exposure, keys
+from api.access.gate import Gate
+from api.access.settings import SESSION_KEY_CHARACTERS
 from compose import broker, datadir, embedded, foreground, ready
 from compose.broker import BrokerNode
 from compose.child import Part
@@ -42,6 +49,9 @@ def run(settings: UpSettings) -> int:
         contextlib.closing(listener.bind(settings.api_host, settings.api_port)) as sock,
         contextlib.ExitStack() as held,
     ):
+        exposure.check(settings, sock)
+        if settings.authenticates:
+            Gate(settings)  # what is wrong with its files is told before anything starts
         # One more for each gateway process, where they can be told apart: metrics need that.
         own = [
             held.enter_context(contextlib.closing(listener.bind("127.0.0.1", 0)))
@@ -69,6 +79,8 @@ class _Stack:
         self._nodes = nodes
         self._sock, *self._own = sockets
         self._screen = screen
+        # Our own probe and load have to say who they are, too.
+        self._key = keys.supervisors_key() if settings.authenticates else None
 
     @property
     def _kafka(self) -> str:
@@ -92,7 +104,7 @@ class _Stack:
             supervisor.start(self._detector(number))
         try:
             async with asyncio.timeout(ROUND_TRIP_S):
-                await ready.round_trip(self._url)
+                await ready.round_trip(self._url, self._key)
         except TimeoutError:
             raise StartError(
                 f"no transaction made the round trip within {ROUND_TRIP_S:.0f} s; "
@@ -113,7 +125,22 @@ class _Stack:
         fds = (self._sock.fileno(), self._own[number - 1].fileno())
         arguments = ["--api-fd", str(fds[0]), "--api-worker-fd", str(fds[1])]
         arguments += ["--api-worker", str(number), "--api-workers-at", self._workers_at]
-        return self._part(f"api-{number}", "api", *arguments, pass_fds=fds, stop_seconds=API_STOP_S)
+        return self._part(
+            f"api-{number}",
+            "api",
+            *arguments,
+            secret=self._shared,
+            pass_fds=fds,
+            stop_seconds=API_STOP_S,
+        )
+
+    @cached_property
+    def _shared(self) -> dict[str, str]:
+        """Give what all gateway processes must have the same of."""
+        given = {} if self._key is None else {"API_SUPERVISOR_KEY": self._key}
+        if self._settings.session_secret is None:
+            given["API_SESSION_KEY"] = secrets.token_urlsafe(SESSION_KEY_CHARACTERS)
+        return given
 
     @property
     def _workers_at(self) -> str:
@@ -131,17 +158,28 @@ class _Stack:
         arguments = ["--url", self._url, "--tps", tps, "--duration", "0", "--grace", "1"]
         if self._settings.api_tls_certificate:
             arguments.append("--insecure")  # our own child, by its address, not by its name
-        report = self._screen.line
         return self._part(
-            "loadgen", "loadgen", *arguments, on_line=report, stop_seconds=LOADGEN_STOP_S
+            "loadgen",
+            "loadgen",
+            *arguments,
+            secret={} if self._key is None else {"LOADGEN_TOKEN": self._key},
+            on_line=self._screen.line,
+            stop_seconds=LOADGEN_STOP_S,
         )
 
-    def _part(self, name: str, module: str, *arguments: str, **options: Any) -> Part:
+    def _part(
+        self,
+        name: str,
+        module: str,
+        *arguments: str,
+        secret: Mapping[str, str] = MappingProxyType({}),
+        **options: Any,
+    ) -> Part:
         return Part(
             name,
             (sys.executable, "-m", module, *arguments),
             log=self._data.log(name),
-            env=self._environment(),
+            env={**self._environment(), **secret},
             **options,
         )
 

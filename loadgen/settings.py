@@ -18,6 +18,7 @@ from pydantic import (
     Field,
     FilePath,
     HttpUrl,
+    SecretStr,
     StringConstraints,
     model_validator,
 )
@@ -88,6 +89,12 @@ class LoadgenSettings(KafkaSettings):
     )
     loadgen_insecure: Annotated[bool, Option("--insecure")] = Field(
         False, description="don't check the gateway's certificate: for your own machine only"
+    )
+    loadgen_token: SecretStr | None = Field(
+        None, description="API key or token for the gateway, if it asks for one"
+    )
+    loadgen_token_file: Annotated[FilePath | None, Option("--token-file")] = Field(
+        None, description="file with that API key or token, in place of LOADGEN_TOKEN"
     )
     transactions_per_second: Annotated[float, Option("--tps")] = Field(
         1000,
@@ -230,6 +237,17 @@ class LoadgenSettings(KafkaSettings):
     )
 
     @property
+    def authorization(self) -> dict[str, str]:
+        """What requests say about who sends them."""
+        if self.loadgen_token is not None:
+            token = self.loadgen_token.get_secret_value()
+        elif self.loadgen_token_file is not None:
+            token = self.loadgen_token_file.read_text().strip()
+        else:
+            return {}
+        return {"authorization": f"Bearer {token}"}
+
+    @property
     def seconds(self) -> float:
         """How long to send at most; infinite for until stopped, or to the end of a file."""
         if self.loadgen_duration is None:
@@ -238,6 +256,7 @@ class LoadgenSettings(KafkaSettings):
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
+        self._check_token()
         schedule.shape(self.loadgen_arrivals, self.transactions_per_second, self.seconds)
         for threshold in self.loadgen_threshold:
             if threshold.metric in thresholds.VERIFIED and not self.loadgen_verify:
@@ -245,6 +264,14 @@ class LoadgenSettings(KafkaSettings):
         if not self.loadgen_replay and (self.loadgen_speed or self.loadgen_replay_columns):
             raise ValueError("--speed and --replay-columns go with --replay")
         return self
+
+    def _check_token(self) -> None:
+        try:
+            given = self.authorization.get("authorization", "")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"LOADGEN_TOKEN_FILE can't be read: {type(error).__name__}") from None
+        if not given.isascii() or not given.isprintable():
+            raise ValueError("a token is one line of ASCII")
 
 
 class VerifySettings(KafkaSettings):

@@ -98,6 +98,7 @@ def _target(settings: LoadgenSettings) -> Target:
         timeout=settings.loadgen_timeout,
         batched=settings.loadgen_batch > 1,
         trust=trust.context(settings),
+        headers=settings.authorization,
     )
 
 

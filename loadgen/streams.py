@@ -8,7 +8,8 @@ event stream), resuming with Last-Event-ID.
 import asyncio
 import re
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Never, Protocol
 
 import httpx
@@ -55,11 +56,17 @@ class EventStream:
     """The verdicts of one gateway, by server-sent events."""
 
     def __init__(
-        self, url: str, deliver: Deliver, tally: Tally, trust: ssl.SSLContext | bool = True
+        self,
+        url: str,
+        deliver: Deliver,
+        tally: Tally,
+        trust: ssl.SSLContext | bool = True,
+        headers: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.subscribed = asyncio.Event()
         self._url = url
         self._trust = trust
+        self._headers = dict(headers)
         self._deliver = deliver
         self._tally = tally
         self._position = ""
@@ -84,7 +91,7 @@ class EventStream:
                 await asyncio.sleep(PAUSE_S)
 
     async def _connect(self, client: httpx.AsyncClient) -> None:
-        headers = {"accept": "text/event-stream", "accept-encoding": "identity"}
+        headers = {"accept": "text/event-stream", "accept-encoding": "identity", **self._headers}
         if self._position:
             headers["last-event-id"] = self._position
         async with client.stream("GET", self._url, headers=headers) as response:

@@ -7,7 +7,8 @@ itself (measured at full speed: 200 us a request by the client, 95 us by the tra
 
 import asyncio
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final
 
 import httpx
@@ -52,11 +53,13 @@ class HttpTarget:
         timeout: float,
         batched: bool,
         trust: ssl.SSLContext | bool = True,
+        headers: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._base = url
         self._url = httpx.URL(url + "/transactions")
         kind = b"application/x-ndjson" if batched else b"application/json"
         self._headers = httpx.Headers([(b"host", self._url.netloc), (b"content-type", kind)])
+        self._headers.update(headers)
         self._extensions = {"timeout": httpx.Timeout(timeout).as_dict()}
         self._transport = AiohttpTransport(
             verify=trust,

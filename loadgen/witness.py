@@ -41,7 +41,11 @@ class Witness:
             VerdictTopics(settings, self._hear)
             if settings.loadgen_target == "kafka"
             else EventStream(
-                f"{settings.loadgen_url}/stream/all", self._hear, tally, trust.context(settings)
+                f"{settings.loadgen_url}/stream/all",
+                self._hear,
+                tally,
+                trust.context(settings),
+                settings.authorization,
             )
         )
         self._following: asyncio.Task[Never] | None = None

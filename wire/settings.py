@@ -202,6 +202,6 @@ def load(kind: type[S], **given: Any) -> S:
 
 def _complaint(error: Any) -> str:
     name = str(error["loc"][0]).upper() if error["loc"] else "settings"
-    secret = any(word in name for word in ("PASSWORD", "KEY", "SECRET", "HEADERS"))
+    secret = any(word in name for word in ("PASSWORD", "KEY", "SECRET", "TOKEN", "HEADERS"))
     value = "" if secret or not error["loc"] else f"={error['input']!r}"
     return f"{name}{value}: {error['msg']}"

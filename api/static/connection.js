@@ -21,6 +21,7 @@
 
 import { offset } from "./clock.js";
 import { now } from "./seconds.js";
+import { signIn } from "./session.js";
 
 const FIRST_RETRY_MS = 1000;
 const LONGEST_RETRY_MS = 15_000;
@@ -128,6 +129,7 @@ export class Connection {
         headers: { Accept: "text/event-stream" }, cache: "no-store", signal: stop.signal,
       });
       if (answer.ok || source !== this.source) return;
+      if (answer.status === 401) return void signIn(); // what was signed in with has ended
       const problem = { status: answer.status, title: answer.statusText, ...(await answer.json()) };
       // The same request would be refused again: only a changed filter helps.
       const final = answer.status >= 400 && answer.status < 500 && answer.status !== 429;

@@ -10,10 +10,12 @@
  * @property {string} [started_at]
  * @property {string} [version]
  * @property {string} [now]
+ * @property {{id: string, name: string, scopes: string[]} | null} [principal]
  */
 
 import { observe } from "./clock.js";
 import { now } from "./seconds.js";
+import { showPrincipal, signIn } from "./session.js";
 
 const EVERY_MS = 2500;
 const TIMEOUT_MS = 5000;
@@ -30,10 +32,13 @@ export function watchHealth(onHealth) {
       const answer = await fetch(address, { cache: "no-store", signal: AbortSignal.timeout(TIMEOUT_MS) });
       if (answer.status === 404) {
         address = "/readyz"; // a gateway that has no status to give
+      } else if (answer.status === 401) {
+        signIn();
       } else {
         /** @type {Health} */
         const health = { ready: answer.ok, ...(await answer.json()), reachable: true };
         observe(Date.parse(health.now ?? ""), asked);
+        showPrincipal(health.principal);
         onHealth(health);
       }
     } catch {

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from api import pages
 from api.errors import PositionError
 from api.masking import Masking
+from api.negotiation import wants_page
 from api.problems import BAD_FILTER, BAD_POSITION, SHUTTING_DOWN, Problem
 from api.settings import ApiSettings
 from api.streams import filters
@@ -26,7 +27,6 @@ _RFC3339: Final = re.compile(
     r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII
 )
 _UNIX_MS: Final = re.compile(r"\d{1,15}", re.ASCII)
-_WEIGHT: Final = re.compile(r"(?:^|;)\s*q=(\d(?:\.\d{0,3})?)\s*(?:;|$)", re.ASCII)
 _SUMMARIES: Final = {
     "fraud": "Verdicts that say fraud",
     "legit": "Verdicts that say legit",
@@ -119,20 +119,6 @@ def _add(
 
 async def _options() -> Response:
     return Response(status_code=204, headers={"Allow": "GET, HEAD, OPTIONS"})
-
-
-def wants_page(accept: str) -> bool:
-    """Tell whether a client would rather have HTML than the raw stream (RFC 9110, 12.5.1).
-
-    Only one that names text/html does: `*/*` is what tools send.
-    """
-    quality = {"text/html": 0.0, "text/event-stream": 0.0}
-    for part in accept.lower().split(","):
-        media_type, _, parameters = part.partition(";")
-        if (media_type := media_type.strip()) in quality:
-            weight = _WEIGHT.search(parameters)
-            quality[media_type] = float(weight[1]) if weight else 1.0
-    return quality["text/html"] > quality["text/event-stream"]
 
 
 def _position(text: str, stream: str) -> Position:

@@ -19,6 +19,7 @@ from sse_starlette import EventSourceResponse
 from sse_starlette.sse import SendTimeoutError
 from starlette.types import Message, Receive, Scope, Send
 
+from api.access.principal import PRINCIPAL
 from api.protocol import connection_of
 from api.streams import sse
 from api.streams.admission import Admission
@@ -66,6 +67,7 @@ class EventStream(EventSourceResponse):
         if connection := connection_of(scope):
             connection.bound(self._hub.settings.stream_socket_bytes)
             self._member.connection = connection
+        self._member.principal = scope.get(PRINCIPAL)
         listening = asyncio.create_task(self._listen_for_disconnect(receive))
         try:
             await self._stream_response(send)

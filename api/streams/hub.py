@@ -16,6 +16,7 @@ from typing import Any, Final
 import structlog
 
 from api import protocol
+from api.access.principal import Principal
 from api.settings import ApiSettings
 from api.streams import sse
 from api.streams.channel import Channel
@@ -49,6 +50,8 @@ class Hub:
         self.taps: list[Callable[[Sequence[Event]], None]] = []
         self.trace: Callable[[Sequence[Event], int], None] | None = None
         """Learns which events were handed out, and since when (ns since the Unix epoch)."""
+        self.current: Callable[[Principal], Principal | None] = lambda principal: principal
+        """Gives a principal with the rights it has by now; None if it counts no more."""
         self.channels = {name: Channel(topics) for name, topics in STREAMS.items()}
         self.feeds = {
             FRAUD: Feed(settings, FRAUD, settings.fraud_topic, self),
@@ -148,8 +151,25 @@ class Hub:
             member.ends_at = now + self.settings.stream_life_seconds * random.uniform(0.8, 1)  # noqa: S311
         self.members.add(member)
         self.clients[stream] += 1
+        self._check_credential(member)
         if self.draining:
             member.close(Cause.DRAIN)
+
+    def check_credentials(self) -> None:
+        """End the streams whose credentials allow something else by now, or nothing."""
+        for member in list(self.members):
+            self._check_credential(member)
+
+    def _check_credential(self, member: Subscription) -> None:
+        if member.principal is None:
+            return
+        found = self.current(member.principal)
+        # With more rights, too: what a stream shows was settled when it was opened.
+        if found is None or found.scopes != member.principal.scopes:
+            member.close(Cause.CREDENTIAL)
+        elif found.expires_at is not None:
+            left = found.expires_at - time.time()
+            member.expires_at = asyncio.get_running_loop().time() + left
 
     def leave(self, member: Subscription, stream: str, only: Filter | None) -> None:
         """Count a client out."""
@@ -250,6 +270,8 @@ class Hub:
                 if now >= member.next_heartbeat:
                     member.next_heartbeat = now + every
                     member.write(sse.HEARTBEAT, heartbeat)
+                if now >= member.expires_at:
+                    member.close(Cause.CREDENTIAL)
                 if now >= member.ends_at:
                     member.close(Cause.LIFE)
 

@@ -4,6 +4,7 @@ import asyncio
 from enum import StrEnum
 from typing import Final
 
+from api.access.principal import Principal
 from api.protocol import Connection
 
 MAX_SEND_BYTES: Final = 256 << 10
@@ -21,6 +22,8 @@ class Cause(StrEnum):
     """It took nothing for too long while it was being served history."""
     LIFE = "life"
     """It reached the connection life limit."""
+    CREDENTIAL = "credential"
+    """What it was opened with expired, was revoked, or allows something else by now."""
     DRAIN = "drain"
     """The gateway shuts down."""
     BROKEN = "broken"
@@ -44,7 +47,9 @@ class Subscription:
         "cause",
         "connection",
         "ends_at",
+        "expires_at",
         "next_heartbeat",
+        "principal",
     )
 
     def __init__(self, limit: int) -> None:
@@ -57,6 +62,8 @@ class Subscription:
         self.cause: Cause | None = None
         self.next_heartbeat = 0.0
         self.ends_at = float("inf")
+        self.principal: Principal | None = None
+        self.expires_at = float("inf")
 
     def offer(self, chunk: bytes) -> None:
         """Queue a chunk; a client that has too much queued already is disconnected."""

@@ -8,7 +8,8 @@ import httpx
 import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.masking import PRINCIPAL, Mask
+from api.access.principal import PRINCIPAL
+from api.masking import Mask
 from api.streams.position import FRAUD
 from tests.streaming import Reader, reading, verdict, writing
 from wire.messages import Reason, Verdict, decode_verdict

@@ -2,7 +2,7 @@
 
 import pytest
 
-from api.streams.endpoint import wants_page
+from api.negotiation import wants_page
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"
 

@@ -1,0 +1,200 @@
+"""The gate: who a request comes from, and whether they may come in.
+
+A credential is taken from `Authorization: Bearer` or from the session's cookie, and from nowhere
+else: an address ends up in logs, histories and referrers.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Final
+from urllib.parse import quote
+
+import structlog
+from starlette.datastructures import Headers
+from starlette.requests import cookie_parser
+from starlette.responses import RedirectResponse, Response
+from starlette.types import Scope
+
+from api.access import keys, origin, routes
+from api.access.keys import Keys
+from api.access.principal import PRINCIPAL, Principal
+from api.access.routes import Need
+from api.access.session import Sessions, cookie_names
+from api.access.settings import AccessSettings
+from api.access.tokens import MAX_TOKEN_BYTES, Tokens
+from api.errors import CredentialError
+from api.negotiation import wants_page
+from api.problems import CROSS_SITE, FORBIDDEN, NOT_FOUND, UNAUTHENTICATED, Problem
+
+log = structlog.get_logger(__name__)
+
+CHALLENGE: Final = 'Bearer realm="fraudstream"'
+MAX_COOKIES_BYTES: Final = 16_384
+"""Of one request; more are not looked through."""
+_BEARER: Final = b"bearer "
+
+
+class Gate:
+    """Lets in who may come in."""
+
+    def __init__(self, settings: AccessSettings) -> None:
+        """Read all keys.
+
+        Raises:
+            KeyFileError: the file of API keys can't be used.
+            KeySetError: the file of those who sign tokens can't be used.
+        """
+        self.keys = Keys(settings)
+        self.tokens = Tokens(settings) if settings.has_tokens else None
+        self.sessions = Sessions(settings)
+        self.refused = Counter[str]()
+        """Requests refused, by the problem's code."""
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Keep the keys up meanwhile."""
+        tasks = [asyncio.create_task(self.keys.watch.run(), name="API keys")]
+        if self.tokens is not None:
+            tasks.append(asyncio.create_task(self.tokens.keys.run(), name="JWK Set"))
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def look(self) -> None:
+        """Read the files of keys anew soon."""
+        self.keys.watch.look()
+        if self.tokens is not None and self.tokens.keys.watch is not None:
+            self.tokens.keys.watch.look()
+
+    async def refusal(self, scope: Scope) -> Response | None:
+        """Let a request in (ASGI scope), with its principal; or give the answer that refuses it."""
+        need = routes.need(scope["path"])
+        if need is not None and need.is_open:
+            return None
+        try:
+            principal = await self._principal(scope)
+            _check_scopes(need, principal)
+        except Problem as problem:
+            if problem.kind is UNAUTHENTICATED and _wants_page(scope):
+                return _to_sign_in(scope)
+            self.refused[problem.kind.code] += 1
+            return problem.response()
+        scope[PRINCIPAL] = principal
+        return None
+
+    def current(self, principal: Principal) -> Principal | None:
+        """Give a principal with the rights it has by now; None if its credential counts no more."""
+        now = time.time()
+        if principal.expires_at is not None and now >= principal.expires_at:
+            return None
+        if not principal.id.startswith(keys.PRINCIPAL_PREFIX):
+            return principal if self.tokens is not None else None
+        try:
+            found = self.keys.current(principal.id.removeprefix(keys.PRINCIPAL_PREFIX), now)
+        except CredentialError:
+            return None
+        ends = [each for each in (principal.expires_at, found.expires_at) if each is not None]
+        return replace(found, expires_at=min(ends)) if ends else found
+
+    async def recognise(self, credential: bytes) -> Principal:
+        """Give whom an API key or a token stands for.
+
+        Raises:
+            CredentialError: it does not count.
+        """
+        if len(credential) > MAX_TOKEN_BYTES:
+            raise CredentialError(f"a credential may have {MAX_TOKEN_BYTES} bytes")
+        if credential.startswith(keys.PREFIX):
+            return self.keys.check(credential, time.time())
+        if self.tokens is None:
+            raise CredentialError("there is no such API key")
+        return await self.tokens.check(credential, time.time())
+
+    async def _principal(self, scope: Scope) -> Principal:
+        given: list[bytes] = []
+        cookies = b""
+        for name, value in scope["headers"]:
+            if name == b"authorization":
+                given.append(value)
+            elif name == b"cookie":
+                cookies = b"%b; %b" % (cookies, value) if cookies else value
+        if not given:
+            return self._signed_in(scope, cookies)
+        if len(given) > 1 or given[0][: len(_BEARER)].lower() != _BEARER:
+            raise _unauthenticated("send one `Authorization: Bearer` with an API key or a token")
+        try:
+            return await self.recognise(given[0][len(_BEARER) :].strip())
+        except CredentialError as error:
+            raise _unauthenticated(str(error), is_given=True) from None
+
+    def _signed_in(self, scope: Scope, cookies: bytes) -> Principal:
+        value = session_in(scope["scheme"], cookies)
+        if value is None:
+            raise _unauthenticated("send an API key or a token as `Authorization: Bearer`")
+        try:
+            found = self.current(self.sessions.read(value, time.time()))
+        except CredentialError as error:
+            raise _unauthenticated(f"{error}: sign in again") from None
+        if found is None:
+            raise _unauthenticated("what was signed in with counts no more: sign in again")
+        if scope["method"] not in origin.SAFE_METHODS:
+            check_origin(scope)
+        return found
+
+
+def session_in(scheme: str, cookies: bytes) -> bytes | None:
+    """Find the session in a request's cookies."""
+    if not cookies or len(cookies) > MAX_COOKIES_BYTES:
+        return None
+    found = cookie_parser(cookies.decode("latin-1"))
+    value = next((found[name] for name in cookie_names(scheme) if name in found), None)
+    return None if value is None else value.encode("latin-1", "replace")
+
+
+def check_origin(scope: Scope) -> None:
+    """Refuse what a page of another site had a browser send.
+
+    Raises:
+        Problem: 403.
+    """
+    if not origin.is_own(scope["scheme"], Headers(scope=scope)):
+        raise Problem(CROSS_SITE, "a signed-in browser may do this from a page of the gateway only")
+
+
+def _check_scopes(need: Need | None, principal: Principal) -> None:
+    if need is None:
+        raise Problem(NOT_FOUND, "Not Found")
+    if not need.is_met_by(principal.scopes):
+        scopes = " ".join(sorted(need.alternatives[0]))
+        challenge = f'{CHALLENGE}, error="insufficient_scope", scope="{scopes}"'
+        raise Problem(FORBIDDEN, f"this needs {scopes}", headers={"WWW-Authenticate": challenge})
+
+
+def _unauthenticated(detail: str, *, is_given: bool = False) -> Problem:
+    challenge = f'{CHALLENGE}, error="invalid_token"' if is_given else CHALLENGE
+    return Problem(UNAUTHENTICATED, detail, headers={"WWW-Authenticate": challenge})
+
+
+def _wants_page(scope: Scope) -> bool:
+    """Tell whether a browser navigates here without having said who it is."""
+    headers = Headers(scope=scope)
+    return (
+        scope["method"] in ("GET", "HEAD")
+        and "authorization" not in headers
+        and wants_page(headers.get("accept", ""))
+    )
+
+
+def _to_sign_in(scope: Scope) -> Response:
+    query = scope["query_string"]
+    target = scope["raw_path"] + (b"?" + query if query else b"")
+    response = RedirectResponse(f"/sign-in?next={quote(target, safe='')}", 303)
+    response.headers["Cache-Control"] = "no-store"
+    return response
