@@ -48,6 +48,12 @@ _TRACE_HEADERS: Final[dict[str, Any]] = {
     "properties": {"traceparent": {"type": "string"}, "tracestate": {"type": "string"}},
 }
 
+_SECURITY: Final[dict[str, Any]] = {
+    "security": [
+        {"type": "http", "scheme": "bearer", "description": "an API key, or a JSON Web Token"}
+    ]
+}
+
 
 def routes(settings: ApiSettings) -> APIRouter:
     """Make `/asyncapi.json`."""
@@ -86,6 +92,7 @@ def document(settings: ApiSettings) -> dict[str, Any]:
                 "host": "{host}",
                 "protocol": "http",
                 "variables": {"host": {"description": "HOST:PORT of the gateway"}},
+                **(_SECURITY if settings.authenticates else {}),
             },
         },
         "channels": _topics(settings) | _streams(),

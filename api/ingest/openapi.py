@@ -8,6 +8,8 @@ from typing import Any, Final
 import msgspec
 
 from api import problems
+from api.access import routes
+from api.access.session import PLAIN_NAME, SECURE_NAME
 from api.problems import Kind
 from api.schemas import components, ref
 from api.settings import ApiSettings
@@ -85,7 +87,37 @@ def complete(document: dict[str, Any], settings: ApiSettings) -> dict[str, Any]:
         for operation in path.values():
             if "HTTPValidationError" in str(operation["responses"].get("422")):
                 del operation["responses"]["422"]
+    if settings.authenticates:
+        _close(document)
     return document
+
+
+def _close(document: dict[str, Any]) -> None:
+    """Say what each operation asks of those who send it."""
+    document["components"]["securitySchemes"] = {
+        "credential": {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "an API key, or a JSON Web Token",
+        },
+        "session": {
+            "type": "apiKey",
+            "in": "cookie",
+            "name": SECURE_NAME,
+            "description": f"of a browser that has signed in; `{PLAIN_NAME}` over plain HTTP",
+        },
+    }
+    for path, operations in document["paths"].items():
+        need = routes.need(path)
+        assert need is not None  # noqa: S101 - a route that is not in the table is none
+        for operation in operations.values():
+            operation["security"] = [
+                {scheme: sorted(scopes)}
+                for scopes in need.alternatives
+                for scheme in ("credential", "session")
+            ]
+            if not need.is_open:
+                operation["responses"] |= _REFUSALS
 
 
 def _post(settings: ApiSettings) -> dict[str, Any]:
@@ -246,3 +278,15 @@ def _results(*, some_refused: bool) -> dict[str, Any]:
         refused = problems.Problem(problems.INVALID_TRANSACTION, "not a valid transaction")
         results.append({"index": 1, "status": 422, "error": refused.document()})
     return {"accepted": 1, "rejected": len(results) - 1, "results": results}
+
+
+_CHALLENGE: Final = {
+    "description": "what was missing (RFC 6750, 3)",
+    "schema": {"type": "string", "pattern": "^Bearer"},
+}
+_REFUSALS: Final = {
+    "401": _problem("No credential that counts came along.", problems.UNAUTHENTICATED)
+    | {"headers": {"WWW-Authenticate": {**_CHALLENGE, "required": True}}},
+    "403": _problem("The credential does not allow this.", problems.FORBIDDEN, problems.CROSS_SITE)
+    | {"headers": {"WWW-Authenticate": _CHALLENGE}},
+}
