@@ -35,6 +35,8 @@ class Plan:
     """Transactions in a request; more than one go as NDJSON."""
     wait: int = 0
     """Seconds that it prefers to wait for the verdict."""
+    credential: str = ""
+    """API key or token, if the gateway asks for one."""
 
 
 class Connection(asyncio.Protocol):
@@ -136,6 +138,8 @@ def requests(plan: Plan) -> Iterator[bytes]:
     """Make the requests that are sent in turn."""
     media_type = "application/json" if plan.records == 1 else "application/x-ndjson"
     prefer = f"Prefer: wait={plan.wait}\r\n" if plan.wait else ""
+    if plan.credential:
+        prefer += f"Authorization: Bearer {plan.credential}\r\n"
     for _ in range(max(16, POOL // plan.records)):
         body = "\n".join(transaction() for _ in range(plan.records))
         yield (

@@ -2,6 +2,7 @@
 
 Aims, each in one run beside its reference: one record a request, 32 connections, one process:
 >= 0.45 of bare uvicorn's rate. 1,000 records a request: >= 0.6 of raw `send_batch`.
+With an API key: >= 0.9 of the rate without.
 At twice the rate that it can take: goodput >= 0.9 of the peak, refusals fast, memory bounded.
 `Prefer: wait` at 200/s beside 1,000/s: p50 <= 15 ms, p99 <= 60 ms to the verdict.
 """
@@ -17,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from urllib.request import urlopen
 
 import psutil
 
+from api.access import keyfile
 from api.listener import bind
 from benchmarks._posts import Plan, transaction
 from compose import broker, jars
@@ -33,6 +36,7 @@ from wire.posted import accept
 from wire.settings import TopicSettings
 
 ROUNDS = 3
+KEY_ROUNDS = 5
 SECONDS = 4.0
 START_TIMEOUT_S = 30
 FEW, MANY = 64, 2_048
@@ -46,6 +50,7 @@ async def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         async with cluster(Path(folder)) as settings:
             await one_record(settings)
+            await with_a_key(settings, Path(folder))
             await many_records(settings)
             await overload(settings)
         async with cluster(Path(folder) / "verdicts") as settings:  # no back-log to judge first
@@ -70,6 +75,34 @@ async def one_record(settings: TopicSettings) -> None:
             share = rates[name] / rates["bare uvicorn"]
             print(f"one record, 32 connections: {name:23} {rates[name]:8,.0f}/s p99 {p99:6.1f} ms "
                   f"{share:.2f} of bare (aim 0.45)")  # fmt: skip
+
+
+async def with_a_key(settings: TopicSettings, folder: Path) -> None:
+    """Compare gateways that ask nobody and that ask for an API key, turn about."""
+    file = folder / "keys.json"
+    key, kept = keyfile.make("bench", ["transactions:write"], None, keyfile.utc_now())
+    with keyfile.changing(file) as keys:
+        keys.append(kept)
+    with gateway(settings) as (anonymous, _), gateway(settings, api_keys_file=file) as (guarded, _):
+        plans = {"without": Plan(anonymous, SECONDS, 32)}
+        plans |= {
+            "an API key": Plan(guarded, SECONDS, 32, credential=key),
+            "a wrong one": Plan(guarded, SECONDS, 32, credential=key[:-1] + "!"),
+        }
+        rates: dict[str, list[float]] = {name: [] for name in plans}
+        for plan in plans.values():
+            await post(replace(plan, seconds=2))  # warm up
+        for _ in range(KEY_ROUNDS):
+            for name, plan in plans.items():
+                run = await post(plan)
+                status = "401" if name == "a wrong one" else "202"
+                rates[name].append(run["statuses"][status] / run["seconds"])
+    pairs = zip(rates["an API key"], rates["without"], strict=True)
+    shares = [asked / free for asked, free in pairs]
+    medians = {name: round(statistics.median(made)) for name, made in rates.items()}
+    print(f"one record, 32 connections, by credential: {medians} /s; with an API key "
+          f"{statistics.median(shares):.3f} of without (aim 0.9; each round: "
+          f"{[round(share, 2) for share in shares]})")  # fmt: skip
 
 
 async def many_records(settings: TopicSettings) -> None:
@@ -190,7 +223,7 @@ def bare() -> Iterator[int]:
 
 @contextlib.contextmanager
 def gateway(
-    settings: TopicSettings, processes: int = 1, **given: int
+    settings: TopicSettings, processes: int = 1, **given: object
 ) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
     """Run a gateway of some processes on one socket; give its port and its first process."""
     with bind("127.0.0.1", 0) as listener, contextlib.ExitStack() as stack:
@@ -213,7 +246,7 @@ def part(
     settings: TopicSettings,
     arguments: list[str] | None = None,
     pass_fds: list[int] | None = None,
-    **given: int,
+    **given: object,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run one of the product's parts."""
     variables = {key.upper(): str(value) for key, value in given.items()}

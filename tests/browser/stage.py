@@ -63,13 +63,19 @@ class Part:
 class Gateway(Part):
     """A gateway process that keeps its address when it is started again."""
 
-    def __init__(self, settings: TopicSettings, log: Path) -> None:
+    def __init__(self, settings: TopicSettings, log: Path, **environment: str) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         # Short waits, so that outages are short too.
         super().__init__(
-            "api", settings, log, API_PORT=str(port), STREAM_RETRY_MS="300", DELIVERY_TIMEOUT="2"
+            "api",
+            settings,
+            log,
+            API_PORT=str(port),
+            STREAM_RETRY_MS="300",
+            DELIVERY_TIMEOUT="2",
+            **environment,
         )
         self.settings = settings
         self.url = f"http://127.0.0.1:{port}"

@@ -16,6 +16,7 @@ from jsonschema import Draft202012Validator
 
 from api.app import create
 from api.settings import ApiSettings
+from tests.credentials import KeyFile
 from wire.settings import TopicSettings
 
 EXAMPLES = os.environ.get("FRAUDSTREAM_FUZZ", "20")
@@ -31,11 +32,29 @@ def address(kafka_settings: TopicSettings, start_gateway: Callable[..., Any]) ->
 @pytest.mark.timeout(3600)
 def test_every_answer_is_one_that_the_document_describes(address: str) -> None:
     """All of Schemathesis's checks hold: statuses, headers, media types, bodies, refusals."""
+    explore(address)
+
+
+@pytest.mark.timeout(3600)
+def test_who_may_ask_is_as_the_document_says(
+    kafka_settings: TopicSettings, start_gateway: Callable[..., Any], tmp_path: Path
+) -> None:
+    """The same where credentials are asked for; without one, and with a wrong one, it is a 401."""
+    keys = KeyFile(tmp_path)
+    key = keys.add()
+    given = {"max_wait_seconds": 0, "api_keys_file": keys.path}
+    with start_gateway(kafka_settings, **given) as url:
+        explore(url, "--header", f"Authorization: Bearer {key}")
+
+
+def explore(address: str, *options: str) -> None:
+    """Have Schemathesis look for an answer that the document does not describe."""
     command = [
         *(sys.executable, "-m", "schemathesis.cli", "run", f"{address}/openapi.json"),
         *("--exclude-path-regex", "^/stream/"),  # these never end
         *("--checks", "all", "--max-examples", EXAMPLES, "--generation-deterministic"),
         "--no-color",
+        *options,
     ]
     hooks = {
         "SCHEMATHESIS_HOOKS": "schemathesis_hooks",

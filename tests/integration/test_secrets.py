@@ -13,6 +13,7 @@ from confluent_kafka import Producer
 
 from api import listener
 from tests.certificates import Authority
+from tests.credentials import KeyFile, bearer, issuer, jwt_settings
 from tests.processes import Programs, environment, is_ready, programs, until
 from tests.streaming import verdict
 from wire.settings import TopicSettings
@@ -27,6 +28,9 @@ SECRETS = {
         "OTEL_EXPORTER_OTLP_HEADERS",
         "STREAM_MASK_KEY",
         "API_TLS_KEY_PASSWORD",
+        "API_SESSION_KEY",
+        "API_SUPERVISOR_KEY",
+        "LOADGEN_TOKEN",
     )
 }
 COMMANDS = (
@@ -39,6 +43,9 @@ COMMANDS = (
     "broker",
     "topics",
     "tail all",
+    "keys create",
+    "keys list",
+    "keys revoke",
 )
 WRONG = (
     {"KAFKA_SECURITY_PROTOCOL": "NONE"},
@@ -46,6 +53,8 @@ WRONG = (
     {"OTEL_TRACES_SAMPLER": "some", "STREAM_MASK_ACCOUNTS": "some"},
     {"STREAM_MASK_ACCOUNTS": "always", "STREAM_MASK_KEY": CANARY},
     {"OTEL_EXPORTER_OTLP_HEADERS": CANARY},
+    {"API_SESSION_KEY": CANARY},
+    {"API_KEYS_FILE": "/dev/null", "API_SUPERVISOR_KEY": CANARY},
 )
 
 
@@ -73,7 +82,7 @@ def said(*argv: str, **env: str) -> str:
 def test_help_shows_none(command: str) -> None:
     """Defaults from the environment are shown; these are not."""
     text = said(*command.split(), "--help")
-    assert "KAFKA_BROKER_URL" in text or command == "broker"
+    assert "KAFKA_BROKER_URL" in text or command.split(maxsplit=1)[0] in ("broker", "keys")
     assert CANARY not in text
 
 
@@ -127,6 +136,49 @@ def test_failing_starts_show_none(run: Programs, tmp_path: Path) -> None:
     bad_key = run.start("-m", "compose", "api", *wrong, env=dead)
     assert bad_key.wait() == 2
     assert CANARY not in "".join(each.output for each in run.started)
+
+
+def test_credentials_are_not_logged(
+    run: Programs, shared_settings: TopicSettings, tmp_path: Path
+) -> None:
+    """Keys, tokens, sessions and forms: good ones, bad ones, and those in the wrong place."""
+    keys = KeyFile(tmp_path)
+    key, revoked = keys.add(name="anna"), keys.add()
+    keys.revoke(revoked)
+    token, signed = issuer().token(), issuer().token(aud="another")
+    given = {"log_level": "debug", "api_keys_file": keys.path, "api_keys_poll_seconds": 0.05}
+    env = environment(
+        shared_settings, **given, **jwt_settings(tmp_path), api_session_key=CANARY * 6
+    )
+    said = [CANARY, keys.path.read_text().split('"sha256": "')[1][:64]]
+    with closing(listener.bind("127.0.0.1", 0)) as sock:
+        fd = sock.fileno()
+        gateway = run.start("-m", "api", "--api-fd", str(fd), env=env, fds=(fd,))
+        base = f"http://127.0.0.1:{sock.getsockname()[1]}"
+        with httpx.Client(base_url=base, timeout=30) as client:
+            until(lambda: is_ready(client), lambda: gateway.output)
+            for text in (key, revoked, token, signed, f"fs_{CANARY}_x", CANARY, f"{CANARY}.y.z"):
+                said += [text, text.split("_")[-1], text.split(".")[-1]]
+                for path in ("/transactions", "/stream/all", "/metrics", f"/nothing?token={text}"):
+                    answer = client.head(path, headers=bearer(text))
+                    assert answer.status_code < 500
+                    client.head(
+                        f"{path}?access_token={text}", headers={"Cookie": f"fraudstream={text}"}
+                    )
+                form = {"credential": text, "next": "/"}
+                site = {"Sec-Fetch-Site": "same-origin"}
+                answer = client.post("/sign-in", data=form, headers=site)
+                assert text not in answer.text
+                said += [answer.headers.get("set-cookie", CANARY).split(";")[0].split("=", 1)[-1]]
+                client.cookies.clear()
+            before = keys.path.read_text()
+            keys.path.write_text(before.replace("metrics:read", CANARY))
+            until(lambda: "the old ones are kept" in gateway.output)
+            exposed = client.get("/metrics", headers=bearer(key)).text
+        process = Path(f"/proc/{gateway.popen.pid}/cmdline").read_text()
+    run.end()
+    for secret in (each for each in said if len(each) > 5 and each != CANARY):
+        assert secret not in gateway.output + exposed + process
 
 
 PAYLOAD = f"{CANARY}-payload"
