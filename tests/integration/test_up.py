@@ -1,6 +1,7 @@
 """`fraudstream up`: the main job end to end, its stops and starts, and what goes wrong."""
 
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -13,6 +14,8 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+
+from tests.credentials import KeyFile, bearer
 
 DEADLINE_S = 60.0
 STOPPED_WITHIN_S = 10.0
@@ -187,6 +190,35 @@ def test_a_killed_part_comes_back_and_nothing_is_lost(up: Callable[..., Stack], 
     until(lambda: httpx.get(f"{url}/readyz", timeout=DEADLINE_S).status_code == 200)
     after = post(url, "2.00")
     assert {before, after} <= verdicts(url, "legit", {before, after}).keys()
+
+
+def test_where_keys_are_asked_for_its_own_load_has_one(
+    up: Callable[..., Stack], tmp_path: Path
+) -> None:
+    """Probe and load come in by a key that lives as long as the stack, and stands nowhere."""
+    keys = KeyFile(tmp_path)
+    mine = bearer(keys.add("transactions:write", "metrics:read"))
+    kept = keys.path.read_text()
+    stack = up("--tps", "50", "--api-workers", "2", "--keys-file", str(keys.path))
+    url = stack.wait_ready()
+
+    def taken() -> bool:
+        text = httpx.get(f"{url}/metrics", headers=mine, timeout=DEADLINE_S).text
+        counts = re.findall(r'fraudstream_api_requests_total{.*status="202".*} (.*)', text)
+        return sum(map(float, counts)) > 20
+
+    until(taken)
+    assert httpx.get(f"{url}/metrics", timeout=DEADLINE_S).status_code == 401
+    form = {"credential": mine["Authorization"].split()[1]}
+    page = {"Sec-Fetch-Site": "same-origin"}
+    done = httpx.post(f"{url}/sign-in", data=form, headers=page, timeout=DEADLINE_S)
+    session = {"Cookie": done.headers["set-cookie"].split(";")[0]}
+    for _ in range(20):  # connections go to either process, and both know the session
+        answer = httpx.get(f"{url}/status.json", headers=session, timeout=DEADLINE_S)
+        assert answer.status_code == 200
+    assert not [line for line in map(psutil.Process.cmdline, stack.children) if "fs_" in str(line)]
+    assert keys.path.read_text() == kept
+    assert stack.end(signal.SIGINT) == 0
 
 
 def test_no_process_outlives_a_killed_up(up: Callable[..., Stack]) -> None:
