@@ -18,6 +18,11 @@ def is_loopback(host: str) -> bool:
     return address.is_loopback
 
 
+def without_port(host: str) -> str:
+    """Give the host in a Host header (RFC 9110, 7.2), whatever stands there."""
+    return host.partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+
+
 def is_public(listener: socket.socket) -> bool:
     """Tell whether others than this machine can reach a listening socket."""
     if listener.family not in (socket.AF_INET, socket.AF_INET6):

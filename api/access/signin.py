@@ -19,7 +19,7 @@ from api import pages
 from api.access.gate import CHALLENGE, Gate, check_origin
 from api.access.principal import Principal
 from api.access.session import PLAIN_NAME, SECURE_NAME
-from api.addresses import is_loopback
+from api.addresses import is_loopback, without_port
 from api.errors import CredentialError
 from api.problems import BODY_TIMEOUT, TOO_LARGE, Problem
 from api.settings import ApiSettings
@@ -43,7 +43,9 @@ def routes(gate: Gate, settings: ApiSettings) -> APIRouter:
         check_origin(request.scope)
         fields = await _form(request, settings.body_timeout)
         target = local(fields.get("next", ""))
-        if request.url.scheme != "https" and not is_loopback(request.url.hostname or ""):
+        scheme = request.scope["scheme"]
+        host = without_port(request.headers.get("host", ""))
+        if scheme != "https" and not is_loopback(host):
             return _page(target, "Sign in over HTTPS: no session is made over plain HTTP.", 400)
         credential = fields.get("credential", "").strip().encode()
         try:
@@ -51,7 +53,7 @@ def routes(gate: Gate, settings: ApiSettings) -> APIRouter:
         except CredentialError as error:
             text = str(error)
             return _page(target, f"{text[:1].upper()}{text[1:]}.", 401)
-        return _signed_in(gate, principal, target, request.url.scheme)
+        return _signed_in(gate, principal, target, scheme)
 
     @router.post("/sign-out")
     async def sign_out(request: Request) -> Response:

@@ -1,6 +1,7 @@
 """API keys: made, kept as hashes, read anew, and checked."""
 
 import hashlib
+import hmac
 import json
 import multiprocessing
 import stat
@@ -80,6 +81,20 @@ def test_expired_revoked_and_unknown_keys_do_not_count(file: KeyFile) -> None:
     assert why(held, text) == "the API key was revoked"
     for wrong in (text[:-1] + "!", f"fs_{key_id(text)}_", f"fs_nobody_{text}", "fs_", "", "_"):
         assert why(held, wrong) == "there is no such API key"
+
+
+def test_a_key_is_compared_in_constant_time(file: KeyFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its whole hash, once; for an id that there is not no less."""
+    text = file.add()
+    held = read(file)
+    compared: list[int] = []
+    compare = hmac.compare_digest
+    monkeypatch.setattr(
+        hmac, "compare_digest", lambda a, b: compared.append(len(b)) or compare(a, b)
+    )
+    for wrong in (f"{text[:-1]}!", f"fs_nobody_{text[12:]}", "fs_", "", "x" * 5000):
+        assert why(held, wrong) == "there is no such API key"
+    assert compared == [32] * 5
 
 
 @given(st.binary(max_size=100))

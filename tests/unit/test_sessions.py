@@ -1,6 +1,7 @@
 """Browsers' sessions: the cookie, whose page a request comes from, and where a sign-in leads."""
 
 import base64
+import hmac
 from urllib.parse import urljoin, urlsplit
 
 import pytest
@@ -13,7 +14,7 @@ from api.access.principal import Principal
 from api.access.session import MAX_COOKIE_BYTES, Sessions
 from api.access.settings import AccessSettings
 from api.access.signin import local
-from api.addresses import is_loopback
+from api.addresses import is_loopback, without_port
 from api.errors import CredentialError
 from tests.credentials import MADE
 
@@ -141,6 +142,39 @@ def test_where_it_leads_is_always_here(target: str) -> None:
     """Resolved as a browser resolves it, the host stays."""
     seen = local(target).translate(dict.fromkeys(map(ord, "\t\r\n"))).replace("\\", "/")
     assert urlsplit(urljoin("https://gateway/sign-in", seen)).netloc == "gateway"
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ("localhost:8000", True),
+        ("127.0.0.1", True),
+        ("[::1]:8000", True),
+        ("[::1", True),
+        ("[", False),
+        ("gateway.example:8000", False),
+        ("localhost@gateway.example", False),
+        (":8000", False),
+        ("", False),
+    ],
+)
+def test_a_host_header_names_this_machine(header: str, expected: bool) -> None:
+    """With a port or without, and whatever else is sent in its place."""
+    assert is_loopback(without_port(header)) is expected
+
+
+def test_a_session_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is wrong with it; what is compared is the whole code."""
+    compared: list[int] = []
+    compare = hmac.compare_digest
+    monkeypatch.setattr(
+        hmac, "compare_digest", lambda a, b: compared.append(len(b)) or compare(a, b)
+    )
+    value, _ = sessions().issue(ANNA, NOW)
+    for wrong in ("", "AAAA", value[:-4], f"A{value[1:]}"):
+        with pytest.raises(CredentialError):
+            sessions().read(wrong.encode(), NOW)
+    assert compared == [32] * 4
 
 
 @pytest.mark.parametrize(
