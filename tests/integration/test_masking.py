@@ -2,13 +2,12 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 
 import httpx
 import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.access.principal import PRINCIPAL
+from api.access.principal import PRINCIPAL, Principal
 from api.masking import Mask
 from api.streams.position import FRAUD
 from tests.streaming import Reader, reading, verdict, writing
@@ -22,20 +21,14 @@ AUDITOR = {"x-scopes": "stream:fraud accounts:read"}
 ANALYST = {"x-scopes": "stream:fraud"}
 
 
-@dataclass(frozen=True)
-class Principal:
-    """Someone who has signed in."""
-
-    scopes: frozenset[str]
-
-
 def signed_in(inner: ASGIApp) -> ASGIApp:
     """Have a header say who someone is."""
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         for name, value in scope.get("headers", ()):
             if name == b"x-scopes":
-                scope[PRINCIPAL] = Principal(frozenset(value.decode().split()))
+                scopes = frozenset(value.decode().split())
+                scope[PRINCIPAL] = Principal("key:test", "test", scopes)
         await inner(scope, receive, send)
 
     return application
