@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -483,6 +484,33 @@ def test_an_inherited_socket_is_looked_at_too(
                 assert client.get("/status.json").status_code == expected
             started.popen.terminate()
             started.wait()
+
+
+def test_sighup_reads_keys_and_signers_at_once(
+    run: Programs, shared_settings: TopicSettings, tmp_path: Path
+) -> None:
+    """Without waiting for the next look."""
+    keys, given = guard(tmp_path, api_keys_poll_seconds=3600, api_jwt_remembered=0)
+    given["api_jwt_jwks_file"].write_text(issuer().jwks(of=["RS256"]))
+    with closing(listener.bind("127.0.0.1", 0)) as sock:
+        fd = sock.fileno()
+        env = environment(shared_settings, **given)
+        gateway = run.start("-m", "api", "--api-fd", str(fd), env=env, fds=(fd,))
+        base = f"http://127.0.0.1:{sock.getsockname()[1]}"
+        with httpx.Client(base_url=base, timeout=30) as client:
+            assert client.get("/healthz").is_success  # it has read its files
+            by = [
+                bearer(text)
+                for text in (issuer().token("RS256"), keys.add(), issuer().token("EdDSA"))
+            ]
+
+            def statuses() -> list[int]:
+                return [client.get("/status.json", headers=each).status_code for each in by]
+
+            assert statuses() == [200, 401, 401]
+            given["api_jwt_jwks_file"].write_text(issuer().jwks())
+            gateway.popen.send_signal(signal.SIGHUP)
+            until(lambda: statuses() == [200, 200, 200], lambda: gateway.output)
 
 
 BOTH: Final = "fraudstream_api_workers 2.0"
