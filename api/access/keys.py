@@ -1,9 +1,9 @@
 """API keys: whose key a text is, by the file of keys as it is now."""
 
-import hashlib
 import hmac
 import secrets
 from collections.abc import Callable, Iterable
+from hashlib import sha256
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -65,7 +65,7 @@ class Keys:
         """
         parts = key.split(b"_", 2)
         held = self._held.get(parts[1], _NOBODY) if len(parts) == 3 else _NOBODY  # noqa: PLR2004
-        if not hmac.compare_digest(hashlib.sha256(key).digest(), held.digest):
+        if not hmac.compare_digest(sha256(key).digest(), held.digest):
             raise CredentialError("there is no such API key")
         return _counting(held, now)
 
@@ -125,6 +125,6 @@ def _supervisors(settings: AccessSettings) -> dict[bytes, _Held]:
     given = settings.api_supervisor_key
     if given is None:
         return {}
-    digest = hashlib.sha256(given.get_secret_value().encode()).digest()
+    digest = sha256(given.get_secret_value().encode()).digest()
     principal = Principal(PRINCIPAL_PREFIX + SUPERVISOR, SUPERVISOR, _SUPERVISOR_SCOPES)
     return {SUPERVISOR.encode(): _Held(digest, principal, float("inf"))}
