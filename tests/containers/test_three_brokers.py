@@ -1,17 +1,14 @@
 """Three brokers, one of them killed under load: writes go on, and nothing is lost."""
 
 import time
-from typing import Any
 
 import pytest
 
+from tests.containers.stack import ROOT, THREE_BROKERS, Stack, until
+from tests.containers.witness import Witness
+
 pytestmark = pytest.mark.containers
-CLUSTER = {
-    "KAFKA_BROKER_URL": "broker:9092,broker-2:9092,broker-3:9092",
-    "REPLICATION": "3",
-    "MIN_INSYNC_REPLICAS": "2",
-    "TRANSACTIONS_PER_SECOND": "300",
-}
+SETTINGS = ROOT / "compose/brokers-3.env"
 
 
 def percentile(values: list[float], share: float) -> float:
@@ -19,18 +16,20 @@ def percentile(values: list[float], share: float) -> float:
     return sorted(values)[int(share * (len(values) - 1))]
 
 
-def test_a_broker_dies_under_load(stack: Any, witness: Any) -> None:
+def test_a_broker_dies_under_load(stack: Stack, witness: Witness) -> None:
     """Accepted writes go on while one of three is dead; each is decided once."""
-    stack.environment.update(CLUSTER)
-    stack.up(file=stack.three_brokers)
+    given = (line for line in SETTINGS.read_text().splitlines() if "=" in line)
+    stack.environment.update(dict(line.split("=", 1) for line in given))
+    stack.environment["TRANSACTIONS_PER_SECOND"] = "300"
+    stack.up(file=THREE_BROKERS)
     stack.up("topics", "api", "detector", "loadgen")
     stack.wait_ready()
     witness.start(threads=8)
-    stack.until(lambda: len(witness.accepted) > 200, "the witness is served")
+    until(lambda: len(witness.accepted) > 200, "the witness is served")
     calm = len(witness.seconds)
     died = time.time()
     stack.kill("broker-2")
-    stack.until(
+    until(
         lambda: sum(began > died for began, _ in witness.seconds) > 500, "writes go on without it"
     )
     stack.start("broker-2")

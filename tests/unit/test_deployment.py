@@ -127,3 +127,40 @@ def test_the_example_rules_load() -> None:
     """The example's rules file is one that a detector takes."""
     rules = rulesfile.load(ROOT / "deploy/overlays/example/rules.toml")
     assert [rule.id for rule in rules.rules] == ["amount-limit", "velocity"]
+
+
+def test_grafana_finds_the_dashboard_and_its_data() -> None:
+    """The files name the same data source and folders; every panel has a place and a number."""
+    grafana = ROOT / "compose/grafana"
+    services = yaml.safe_load((ROOT / "compose/docker-compose.yml").read_text())["services"]
+    provisioning = grafana / "provisioning"
+    (source,) = yaml.safe_load((provisioning / "datasources/prometheus.yml").read_text())[
+        "datasources"
+    ]
+    (provider,) = yaml.safe_load((provisioning / "dashboards/fraudstream.yml").read_text())[
+        "providers"
+    ]
+    mounts = dict(volume.split(":")[:2] for volume in services["grafana"]["volumes"])
+    assert source["url"] == "http://prometheus:9090"
+    assert mounts["./grafana/dashboards"] == provider["options"]["path"]
+    assert mounts["./grafana/provisioning"] == "/etc/grafana/provisioning"
+
+    dashboard = json.loads((grafana / "dashboards/fraudstream.json").read_text())
+    panels = dashboard["panels"]
+    asking = [panel for panel in panels if panel["type"] != "row"]
+    sources = [panel["datasource"] for panel in asking] + [
+        each["datasource"] for each in dashboard["annotations"]["list"]
+    ]
+    assert {(each["type"], each["uid"]) for each in sources} == {(source["type"], source["uid"])}
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    for panel in asking:
+        letters = [target["refId"] for target in panel["targets"]]
+        assert len(set(letters)) == len(letters) > 0, panel["title"]
+    places = [
+        (panel["gridPos"]["x"] + x, panel["gridPos"]["y"] + y)
+        for panel in panels
+        for x in range(panel["gridPos"]["w"])
+        for y in range(panel["gridPos"]["h"])
+    ]
+    assert len(set(places)) == len(places)
+    assert max(x for x, _ in places) < 24
