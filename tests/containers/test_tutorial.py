@@ -74,6 +74,9 @@ def test_the_tutorial_with_scaling_and_a_dead_broker(stack: Stack, witness: Witn
     load = ("--tps", "1000", "--duration", "15", "--verify", "--json")
     summary = json.loads(stack.compose("run", "--rm", "-T", "loadgen", "loadgen", *load))
     print("verified load:", json.dumps(summary))
+    assert (summary["due"], summary["accepted"]) == (15_000, 15_000)
+    found = summary["verification"]
+    assert [found[fault] for fault in ("lost", "duplicate", "misclassified", "gaps")] == [0] * 4
 
     stack.up("loadgen")
     witness.start()
