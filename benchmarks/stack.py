@@ -1,4 +1,4 @@
-"""The whole stack on one machine: time to ready, memory of each part, and the verified load."""
+"""The whole stack on one machine: time to ready, each part's memory, its price of a transaction."""
 
 import json
 import statistics
@@ -9,12 +9,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 STARTS = 3
 TPS = 1000
 SECONDS = 60
+BATCHED = ("--tps", "10000", "--batch", "100", "--duration", "15")
 MB = 1_000_000
 AIMS_MB = {"api": 150, "detector": 150, "loadgen": 150, "kafka.Kafka": 600}
 COMMAND = (sys.executable, "-m", "compose")
@@ -36,14 +38,43 @@ def stack(data: Path) -> Iterator[tuple[psutil.Popen, str, float]]:
         up.wait(15)
 
 
-def memory(processes: list[psutil.Process]) -> dict[str, float]:
-    """Give each part's resident memory in MB, found by its command line."""
-    found = {}
+def parts(processes: list[psutil.Process]) -> Iterator[tuple[str, psutil.Process]]:
+    """Give the processes of the parts, found by their command lines."""
     for process in processes:
         for part in AIMS_MB:
             if part in process.cmdline():
-                found[part] = process.memory_info().rss / MB
-    return found
+                yield part, process
+
+
+def memory(processes: list[psutil.Process]) -> dict[str, float]:
+    """Give each part's resident memory in MB."""
+    return {part: process.memory_info().rss / MB for part, process in parts(processes)}
+
+
+def processor(processes: list[psutil.Process]) -> dict[str, float]:
+    """Give the processor time that each part has used, in seconds."""
+    return {part: sum(process.cpu_times()[:2]) for part, process in parts(processes)}
+
+
+def driven(up: psutil.Popen, url: str, *options: str) -> tuple[Any, dict[str, float]]:
+    """Run a load; give its summary and each part's peak memory; print what a transaction cost."""
+    load = psutil.Popen(
+        [*COMMAND, "loadgen", "--url", url, *options, "--verify", "--json"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    before = processor(up.children(recursive=True))
+    peak: dict[str, float] = {}
+    while load.poll() is None:
+        for part, used in memory([*up.children(recursive=True), load]).items():
+            peak[part] = max(used, peak.get(part, 0))
+        time.sleep(1)
+    summary = json.load(load.stdout)
+    after = processor(up.children(recursive=True))
+    print(f"processor time of a transaction, {' '.join(options)}:")
+    for part, spent in after.items():
+        print(f"  {part:12} {(spent - before[part]) / summary['accepted'] * 1e6:4.0f} µs")
+    return summary, peak
 
 
 def main() -> None:
@@ -57,21 +88,11 @@ def main() -> None:
         median = statistics.median(starts)
         print(f"ready after, with warm caches, median of {STARTS}: {median:.1f} s (aim 8)")
         with stack(data) as (up, url, _):
-            options = ("--url", url, "--tps", str(TPS), "--duration", str(SECONDS))
-            load = psutil.Popen(
-                [*COMMAND, "loadgen", *options, "--verify", "--json"],
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-            peak: dict[str, float] = {}
-            while load.poll() is None:
-                for part, used in memory([*up.children(recursive=True), load]).items():
-                    peak[part] = max(used, peak.get(part, 0))
-                time.sleep(1)
-            summary = json.load(load.stdout)
-        print(f"peak resident memory at {TPS} TPS over {SECONDS} s:")
+            summary, peak = driven(up, url, "--tps", str(TPS), "--duration", str(SECONDS))
+            _, batched_peak = driven(up, url, *BATCHED)
+        print(f"peak resident memory in MB at {TPS} TPS over {SECONDS} s, and then in batches:")
         for part, aim in AIMS_MB.items():
-            print(f"  {part:12} {peak[part]:4.0f} MB (aim {aim})")
+            print(f"  {part:12} {peak[part]:4.0f} (aim {aim}) {batched_peak[part]:4.0f}")
         print("load, verified:")
         print(json.dumps(summary, indent=2))
 
