@@ -4,6 +4,9 @@ import { announce } from "./announce.js";
 import { element } from "./dom.js";
 
 const SHOWN_MS = 1600;
+const CURL_WITH_KEY = 'curl -H "Authorization: Bearer $KEY"';
+/** Whether the gateway asks who comes. */
+let asked = false;
 
 /**
  * @param {() => string} text what to copy, asked for when the button is pressed
@@ -37,9 +40,20 @@ async function copy(text) {
  * @param {string} line
  */
 export function shellLine(what, line) {
-  const code = element("code", { tabindex: 0, "aria-label": what }, line);
-  return element("li", {}, element("span", { class: "what" }, what), code, copyButton(() => line, what, code));
+  const code = element("code", { tabindex: 0, "aria-label": what }, withKey(line));
+  const button = copyButton(() => code.textContent ?? "", what, code);
+  return element("li", {}, element("span", { class: "what" }, what), code, button);
 }
+
+/** Have all lines send a key along, those that are there and those to come. */
+export function askForKeys() {
+  if (asked) return;
+  asked = true;
+  for (const code of document.querySelectorAll(".shell code")) code.textContent = withKey(code.textContent ?? "");
+}
+
+/** @param {string} line */
+const withKey = (line) => (asked ? line.replace(/^curl/, () => CURL_WITH_KEY) : line);
 
 /** Quote for a POSIX shell. @param {string} text */
 export const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;

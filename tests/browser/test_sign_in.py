@@ -71,6 +71,7 @@ async def test_signing_in_watching_and_signing_out(
     await verdicts.publish([verdict("5.00", source="acct-signed")])
     await expect(page.locator(ROWS)).to_have_count(1)
     await expect(page.locator("#principal")).to_have_text("Anna")
+    await expect(page.locator("#shell code")).to_contain_text('"Authorization: Bearer $KEY"')
     assert await page.evaluate("document.cookie") == ""
     (cookie,) = await page.context.cookies()
     assert (cookie["httpOnly"], cookie["secure"], cookie["sameSite"]) == (True, True, "Strict")
