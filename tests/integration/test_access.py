@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -27,6 +28,7 @@ from api.access.scopes import SCOPES
 from api.access.session import PLAIN_NAME, SECURE_NAME
 from api.app import create
 from api.settings import ApiSettings
+from tests.certificates import Authority
 from tests.credentials import KeyFile, bearer, issuer, jwt_settings, key_id
 from tests.processes import Programs, environment, programs, until
 from tests.streaming import reading
@@ -319,6 +321,33 @@ def test_no_session_over_plain_http_from_elsewhere(guarded: Guarded) -> None:
         assert answer.status_code == 400
         assert "HTTPS" in answer.text
         assert "set-cookie" not in answer.headers
+
+
+def test_over_https_the_cookie_is_of_this_host_alone(
+    run: Programs, shared_settings: TopicSettings, tmp_path: Path
+) -> None:
+    """By a prefix that browsers hold others to; the same session by the other name is none."""
+    authority = Authority(tmp_path)
+    served = authority.certify("localhost")
+    keys, given = guard(tmp_path)
+    key = keys.add("metrics:read")
+    given |= {"api_tls_certificate": served.certificate, "api_tls_key": served.key}
+    with closing(listener.bind("127.0.0.1", 0)) as sock:
+        fd = sock.fileno()
+        env = environment(shared_settings, **given)
+        run.start("-m", "api", "--api-fd", str(fd), env=env, fds=(fd,))
+        trust = ssl.create_default_context(cafile=authority.file)
+        base = f"https://localhost:{sock.getsockname()[1]}"
+        with httpx.Client(base_url=base, verify=trust, timeout=30) as client:
+            done = client.post("/sign-in", data={"credential": key}, headers={"Origin": base})
+            name, value = done.headers["set-cookie"].split(";")[0].split("=", 1)
+            assert name == "__Host-fraudstream"
+            assert {"Path=/", "Secure"} <= set(done.headers["set-cookie"].split("; "))
+            assert "domain" not in done.headers["set-cookie"].lower()
+            client.cookies.clear()
+            for sent, expected in ((name, 200), ("fraudstream", 401)):
+                headers = {"Cookie": f"{sent}={value}"}
+                assert client.get("/status.json", headers=headers).status_code == expected
 
 
 async def ended(stream: Any) -> None:
