@@ -24,6 +24,8 @@ from detector.settings import DetectorSettings
 log = structlog.get_logger(__name__)
 ASK_AGAIN_S: Final = 0.1
 """Pause after an answer that was none."""
+_NO_BROKER: Final = -1
+"""Stands for the leader of those that have none."""
 _COMMITTED: Final = 1
 """Isolation level read_committed."""
 _OFFSET_OUT_OF_RANGE: Final = 1
@@ -79,7 +81,12 @@ class Source:
     async def peek(self, place: TopicPartition, offset: int) -> Chunk | None:
         """Give what lies at an offset, wherever the reading is; None if it can't be had now."""
         node = self._leader(place)
-        answer = {} if node is None else await self._ask(node, {place: offset}, wait_ms=0)
+        asking = (
+            self._look_for_leaders()
+            if node == _NO_BROKER
+            else self._ask(node, {place: offset}, wait_ms=0)
+        )
+        answer = await asking
         for found, (asked, part) in answer.items():
             chunk = _chunk(found, asked, part)
             if chunk.next_offset > asked:
@@ -94,26 +101,27 @@ class Source:
         if self._fetching:
             await asyncio.wait(self._fetching.values())
 
-    def _leader(self, place: TopicPartition) -> int | None:
+    def _leader(self, place: TopicPartition) -> int:
         leader: int | None = self._client.cluster.leader_for_partition(place)
-        return None if leader == -1 else leader
+        return _NO_BROKER if leader is None else leader
 
     def _fetch(self) -> None:
         """Ask each broker that is not being asked for the partitions that it leads."""
         wanted: dict[int, dict[TopicPartition, int]] = {}
         for place, offset in self._positions.items():
             leader = self._leader(place)
-            if leader is not None and leader not in self._fetching:
+            if leader not in self._fetching:
                 wanted.setdefault(leader, {})[place] = offset
         for node, positions in wanted.items():
-            self._fetching[node] = asyncio.create_task(
-                self._ask(node, positions, wait_ms=self._poll_ms), name=f"fetch from {node}"
+            asking = (
+                self._look_for_leaders()
+                if node == _NO_BROKER
+                else self._ask(node, positions, wait_ms=self._poll_ms)
             )
-        if not self._fetching:
-            self._fetching[-1] = asyncio.create_task(self._look_for_leaders())
+            self._fetching[node] = asyncio.create_task(asking, name=f"fetch from {node}")
 
     async def _look_for_leaders(self) -> Answer:
-        async with deadline(self._limit_s, "a leader of any partition"):
+        async with deadline(self._limit_s, "leaders of the partitions"):
             await self._client.force_metadata_update()
         await asyncio.sleep(ASK_AGAIN_S)
         return {}

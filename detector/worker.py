@@ -121,7 +121,7 @@ class Worker:
 
     async def _own(self) -> None:
         async with AsyncExitStack() as stack:
-            writing, reading = [await self._connected(stack) for _ in range(2)]
+            writing, reading = await asyncio.gather(*(self._connected(stack) for _ in range(2)))
             numbers = [place.partition for place in self.places]
             writer = Writer(self._settings, writing, numbers, self._membership)
             committed = await writer.take_over()
