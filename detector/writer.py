@@ -71,10 +71,13 @@ class Writer:
         rows = self._rows(outcomes, now_ms)
         try:
             async with deadline(self._limit_s, "a transaction"):
+                # The offsets first: while the coordinator still finishes the last transaction, they
+                # are refused at once and asked again; records would be held for 20 ms at a time
+                # (the broker's add.partitions.to.txn.retry.backoff.ms).
+                await self._transactions.add_offsets(offsets, self._membership)
                 # One batch for a partition in a request, so that all of them fit into one.
                 for row in rows:
                     await self._transactions.append(row)
-                await self._transactions.add_offsets(offsets, self._membership)
                 await self._transactions.commit()
         except KafkaError as error:
             raise AbortedError(f"rolled back: {error!r}") from error
