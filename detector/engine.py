@@ -34,7 +34,8 @@ class Failures(NamedTuple):
 Watch = Callable[[Rule, Check], Check]
 """Puts something of its own round a rule's check, a stopwatch say."""
 
-_NOTHING_FOUND: Final = Decided("legit", 0, ())
+NOTHING_FOUND: Final = Decided("legit", 0, ())
+"""What they say of most transactions."""
 
 
 class Engine:
@@ -113,17 +114,29 @@ class Engine:
             else:
                 if detail is not None:
                     hits.append((rule, detail))
-        return self._judge(hits) if hits else _NOTHING_FOUND
+        return self._judge(hits) if hits else NOTHING_FOUND
 
     def _judge(self, hits: list[tuple[Rule, str]]) -> Decided:
-        if any(rule.allows and not rule.shadow for rule, _ in hits):
-            # What was not counted is no reason, unless it is on trial.
-            hits = [(rule, detail) for rule, detail in hits if rule.allows or rule.shadow]
-            score = 0
-        else:
-            score = min(MAX_SCORE, sum(rule.weight for rule, _ in hits if not rule.shadow))
-        reasons = tuple(Reason(rule.id, rule.version, text, rule.shadow) for rule, text in hits)
-        return Decided("fraud" if score >= self._rules.threshold else "legit", score, reasons)
+        score = 0
+        reasons = []
+        for rule, detail in hits:
+            reasons.append(Reason(rule.id, rule.version, detail, rule.shadow))
+            if not rule.shadow:
+                if rule.allows:
+                    return self._allow(hits)
+                score += rule.weight
+        score = min(score, MAX_SCORE)
+        decision: Decision = "fraud" if score >= self._rules.threshold else "legit"
+        return Decided(decision, score, tuple(reasons))
+
+    def _allow(self, hits: list[tuple[Rule, str]]) -> Decided:
+        # What was not counted is no reason, unless it is on trial.
+        reasons = tuple(
+            Reason(rule.id, rule.version, detail, rule.shadow)
+            for rule, detail in hits
+            if rule.allows or rule.shadow
+        )
+        return Decided("legit", 0, reasons)
 
     def _note_failure(self, rule: Rule, error: ConditionError) -> None:
         before = self.failures.get(rule.id)

@@ -9,10 +9,11 @@ from decimal import Decimal
 from typing import Final
 
 from detector.windows import SEPARATOR
-from wire.messages import Transaction
+from wire.messages import DEFAULT_CURRENCY, Transaction
 
 UNITS_PER_ONE: Final = 10_000
 """Amounts are summed as whole numbers of 1/10000, the finest amount there is."""
+_UNITS: Final = Decimal(UNITS_PER_ONE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +108,9 @@ class Tally:
         key = transaction.source
         weight = 1
         if self._sums:
-            key += SEPARATOR + transaction.currency
-            weight = int(transaction.amount * UNITS_PER_ONE)
+            if transaction.currency != DEFAULT_CURRENCY:  # no account has a separator in it
+                key += SEPARATOR + transaction.currency
+            weight = int(transaction.amount * _UNITS)
             self._weights.append(weight)
         account = self._accounts.get(key)
         if account is None:

@@ -1,9 +1,12 @@
 """The verdicts of one batch, as bytes: the transaction as it is written, and the decision added."""
 
 from datetime import datetime
+from typing import Final
 
-from detector.engine import Decided
+from detector.engine import NOTHING_FOUND, Decided
 from wire.messages import Transaction, encode, instant
+
+_NOTHING_FOUND: Final = b',"decision":"legit","score":0,"reasons":[]'
 
 
 class VerdictWriter:
@@ -17,7 +20,12 @@ class VerdictWriter:
     def __init__(self, rules_version: str, decided_at: datetime) -> None:
         self._after_reasons = b',"rules_version":' + encode(rules_version) + b',"received_at":'
         self._end = b',"decided_at":' + encode(decided_at) + b"}"
-        self._nothing_found: tuple[int, bytes] = (-1, b"")
+        # Of the record last written; its neighbours came at the same moment, or soon after.
+        self._received_ms: int | None = None
+        self._second: int | None = None
+        self._to_the_second = b""
+        self._tail = b""
+        self._nothing_found = b""
 
     def write(self, transaction: Transaction, decided: Decided, received_ms: int) -> bytes:
         """Give the verdict as JSON on one line, UTF-8.
@@ -28,19 +36,29 @@ class VerdictWriter:
             received_ms: its record's timestamp, ms since the epoch, within `EARLIEST_MS` and
                 `LATEST_MS`.
         """
-        if decided.reasons:
-            return encode(transaction)[:-1] + self._ending(decided, received_ms)
-        known_ms, ending = self._nothing_found
-        if known_ms != received_ms:
-            ending = self._ending(decided, received_ms)
-            self._nothing_found = received_ms, ending
-        return encode(transaction)[:-1] + ending
-
-    def _ending(self, decided: Decided, received_ms: int) -> bytes:
-        return (
-            b',"decision":"%b","score":%d,"reasons":' % (decided.decision.encode(), decided.score)
-            + encode(decided.reasons)
-            + self._after_reasons
-            + encode(instant(received_ms))
-            + self._end
+        if received_ms != self._received_ms:
+            self._receive(received_ms)
+        if decided is NOTHING_FOUND:
+            return encode(transaction)[:-1] + self._nothing_found
+        return b'%b,"decision":"%b","score":%d,"reasons":%b%b' % (
+            encode(transaction)[:-1],
+            decided.decision.encode(),
+            decided.score,
+            encode(decided.reasons),
+            self._tail,
         )
+
+    def _receive(self, received_ms: int) -> None:
+        second, millisecond = divmod(received_ms, 1000)
+        if second != self._second:
+            self._second = second
+            self._to_the_second = encode(instant(second * 1000))[: -len(b'Z"')]
+        fraction = b".%03d000" % millisecond if millisecond else b""
+        self._tail = b'%b%b%bZ"%b' % (
+            self._after_reasons,
+            self._to_the_second,
+            fraction,
+            self._end,
+        )
+        self._nothing_found = _NOTHING_FOUND + self._tail
+        self._received_ms = received_ms

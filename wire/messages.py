@@ -5,7 +5,7 @@ Amounts are decimal from end to end. On the wire they are always a string in pla
 """
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Final, Literal
 
@@ -128,6 +128,7 @@ class Verdict(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """When the detector decided (its clock, UTC)."""
 
 
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 # As the gateway writes nearly all of them, and short enough to be within the digits for certain.
 _usual_amount = re.compile(r"[1-9][0-9]{0,13}(?:\.[0-9]{1,4})?").fullmatch
 _transaction = msgspec.json.Decoder(Transaction)
@@ -175,8 +176,7 @@ def encode(message: Any) -> bytes:
 
 def instant(milliseconds: int) -> datetime:
     """Make a UTC datetime of a Kafka record timestamp (milliseconds since the Unix epoch)."""
-    # A float of seconds is good to a microsecond until the year 2242, and rounded to one here.
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+    return _EPOCH + timedelta(milliseconds=milliseconds)
 
 
 def is_name(text: str) -> bool:
