@@ -47,6 +47,7 @@ def judge(
     *,
     cut: int = 1_000_000,
     carry: Callable[[Any], Headers] | None = None,
+    outcome: Outcome | None = None,
 ) -> Outcome:
     """Decide on each record; moves the engine's windows.
 
@@ -57,8 +58,9 @@ def judge(
         place: that partition.
         cut: a longer record (key, value and headers together, in bytes) is cut in its dead letter.
         carry: makes a verdict's headers from its record's, where there are any; None: it has none.
+        outcome: of the records before in the same batch, to add to; None: these are the first.
     """
-    outcome = Outcome()
+    outcome = Outcome() if outcome is None else outcome
     duplicates = 0
     outputs = {"legit": outcome.legit.append, "fraud": outcome.fraud.append}
     decide = engine.decide
@@ -79,7 +81,7 @@ def judge(
             outcome.rules[hit.rule] += 1
         headers = carry(record.headers) if carry and record.headers else _NO_HEADERS
         outputs[decided.decision]((transaction.source.encode(), verdict, headers))
-    outcome.duplicates = duplicates
+    outcome.duplicates += duplicates
     return outcome
 
 

@@ -18,6 +18,8 @@ from detector.windows import WindowLimits
 
 log = structlog.get_logger(__name__)
 PROGRESS_EVERY_S: Final = 2.0
+MOVING: Final = -1
+"""The offset of windows that are on their way to the next: no committed one is like it."""
 
 
 @dataclass(slots=True)
