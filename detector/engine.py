@@ -89,8 +89,10 @@ class Engine:
         """Window entries that went before their time because a window was full."""
         return self._duplicates.evicted + self._windows.evicted
 
-    def decide(self, transaction: Transaction, received_ms: int) -> Decided | None:
-        """Decide on the next transaction of the partition; None for a duplicate.
+    def take_in(self, transaction: Transaction, received_ms: int) -> bool:
+        """Move the windows over the next transaction of the partition.
+
+        False for a duplicate, which no window counts.
 
         Args:
             transaction: as its record says.
@@ -102,9 +104,15 @@ class Engine:
             self._time_ms = time_ms = received_ms
         key = transaction.source + SEPARATOR + transaction.transaction_id
         if self._duplicates.saw(key, time_ms):
-            return None
+            return False
         if self._moving:
             self._windows.add(transaction, time_ms)
+        return True
+
+    def decide(self, transaction: Transaction, received_ms: int) -> Decided | None:
+        """Take the next transaction in and decide on it; None for a duplicate."""
+        if not self.take_in(transaction, received_ms):
+            return None
         hits = []
         for rule, check in self._checks:
             try:

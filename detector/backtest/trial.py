@@ -67,7 +67,7 @@ class Trial:
             other = self._baseline.decide(transaction, received_ms)
             reference = Reference(*other) if other else None
         if self.first_ms is None:
-            self._engine.decide(transaction, received_ms)
+            self._engine.take_in(transaction, received_ms)
             self._result.replayed += 1
             return
         self.last_ms = max(self.last_ms, received_ms)
