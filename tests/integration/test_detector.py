@@ -18,10 +18,12 @@ from confluent_kafka import Message
 from detector.rulesfile import RulesSource
 from detector.service import Detector
 from detector.settings import DetectorSettings
+from tests.conftest import topic_settings
 from tests.processes import Programs, environment
 from wire import kafka
 from wire.messages import Transaction, Verdict, decode_verdict, encode
 from wire.settings import TopicSettings
+from wire.topics import ensure
 
 DEADLINE_S = 40
 Read = Callable[[TopicSettings, str], list[Message]]
@@ -200,6 +202,9 @@ async def test_detectors_share_and_take_over(
         await produce(kafka_settings, *sent[600:])
         await until(lambda: first.metrics.records + second.metrics.records == 900)
     assert {each.transaction_id: 1 for each in sent} == decided(read_committed, kafka_settings)
+    # What was in hand when partitions went was finished first: nothing was cut off or fenced.
+    assert (first.metrics.aborts, second.metrics.aborts) == (0, 0)
+    assert (first.metrics.fenced, second.metrics.fenced) == (0, 0)
 
 
 async def test_an_aborted_batch_is_read_again(
@@ -238,6 +243,37 @@ async def test_the_broker_goes_and_comes_back(
         await produce(own_settings, *sent[100:])
         await until(lambda: detector.metrics.records == 200)
     assert {each.transaction_id: 1 for each in sent} == decided(read_committed, own_settings)
+
+
+async def test_a_detector_may_start_with_its_broker(
+    start_kafka: Callable[..., Any], read_committed: Read
+) -> None:
+    """Both at the same moment, on fresh data, the topics made meanwhile: it waits, and decides."""
+    cluster = start_kafka()
+    topics = topic_settings(cluster.address)
+    sent = [payment(source=f"account-{n}") for n in range(40)]
+    async with running(settings_for(topics)) as detector:
+        cluster.launch()
+        await ensure(topics)
+        await produce(topics, *sent)
+        await until(lambda: detector.metrics.records == 40)
+    assert {each.transaction_id: 1 for each in sent} == decided(read_committed, topics)
+
+
+async def test_a_kafka_that_falls_silent_ends_the_process(
+    own_broker: Any, own_settings: TopicSettings, tmp_path: Path
+) -> None:
+    """No answer within the deadline: an exit code for the supervisor to start it again, and why."""
+    programs = Programs(tmp_path)
+    try:
+        given = settings_for(own_settings, detector_deadline_seconds=2)
+        detector = programs.start("-m", "detector", env=environment(given))
+        await until(lambda: detector.output.count("working") == own_settings.partitions)
+        own_broker.processes[1].send_signal(signal.SIGSTOP)
+        assert await asyncio.to_thread(detector.wait) == 1
+        assert "kafka did not answer within 2 s" in detector.output
+    finally:
+        programs.end()
 
 
 async def test_changed_rules_are_put_in_force(

@@ -1,6 +1,8 @@
 """The backtest: what it counts, what it says differs, and what it reads from files."""
 
 import json
+import os
+import pty
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -261,6 +263,18 @@ class Page(HTMLParser):
 
     def handle_data(self, data):
         self.text += data
+
+
+def test_a_terminal_shows_how_far_it_is(lines):
+    """The bar is on standard error, and only on a terminal: what is printed stays JSON."""
+    leader, follower = pty.openpty()
+    command = [sys.executable, "-m", "detector.backtest", "--input", str(lines), "--json"]
+    printed = subprocess.run(command, stdout=subprocess.PIPE, stderr=follower, check=True).stdout
+    os.close(follower)
+    shown = os.read(leader, 1 << 16)
+    os.close(leader)
+    assert b"judging" in shown
+    assert json.loads(printed)["decided"] == len(LINES)
 
 
 def test_the_page_is_whole_and_needs_nothing_else(lines, stricter, tmp_path):
