@@ -266,8 +266,8 @@ def settling(of: TopicSettings, group: str, count: int, process: psutil.Process)
             used = sum(process.cpu_times()[:2])
             marks.append((time.perf_counter(), settled(), used))
             time.sleep(0.01)
-    middle = [mark for mark in marks if 0.1 * count <= mark[1] <= 0.95 * count]
-    (began, first, before), (ended, last, after) = middle[0], middle[-1]
+    began, first, before = [mark for mark in marks if mark[1] < 0.1 * count][-1]
+    ended, last, after = next(mark for mark in marks if mark[1] >= 0.95 * count)
     return Pace((last - first) / (ended - began), (after - before) / (last - first) * 1e6)
 
 

@@ -7,6 +7,8 @@ from detector.engine import NOTHING_FOUND, Decided
 from wire.messages import Transaction, encode, instant
 
 _NOTHING_FOUND: Final = b',"decision":"legit","score":0,"reasons":[]'
+_FRACTIONS: Final = [b"", *(b".%03d000" % millisecond for millisecond in range(1, 1000))]
+"""How the milliseconds of a timestamp are written."""
 
 
 class VerdictWriter:
@@ -19,12 +21,10 @@ class VerdictWriter:
 
     def __init__(self, rules_version: str, decided_at: datetime) -> None:
         self._after_reasons = b',"rules_version":' + encode(rules_version) + b',"received_at":'
-        self._end = b',"decided_at":' + encode(decided_at) + b"}"
-        # Of the record last written; its neighbours came at the same moment, or soon after.
-        self._received_ms: int | None = None
+        self._end = b'Z","decided_at":' + encode(decided_at) + b"}"
+        # What the records of one second share.
         self._second: int | None = None
-        self._to_the_second = b""
-        self._tail = b""
+        self._received = b""
         self._nothing_found = b""
 
     def write(self, transaction: Transaction, decided: Decided, received_ms: int) -> bytes:
@@ -36,29 +36,20 @@ class VerdictWriter:
             received_ms: its record's timestamp, ms since the epoch, within `EARLIEST_MS` and
                 `LATEST_MS`.
         """
-        if received_ms != self._received_ms:
-            self._receive(received_ms)
-        if decided is NOTHING_FOUND:
-            return encode(transaction)[:-1] + self._nothing_found
-        return b'%b,"decision":"%b","score":%d,"reasons":%b%b' % (
-            encode(transaction)[:-1],
-            decided.decision.encode(),
-            decided.score,
-            encode(decided.reasons),
-            self._tail,
-        )
-
-    def _receive(self, received_ms: int) -> None:
         second, millisecond = divmod(received_ms, 1000)
         if second != self._second:
             self._second = second
-            self._to_the_second = encode(instant(second * 1000))[: -len(b'Z"')]
-        fraction = b".%03d000" % millisecond if millisecond else b""
-        self._tail = b'%b%b%bZ"%b' % (
-            self._after_reasons,
-            self._to_the_second,
-            fraction,
-            self._end,
+            to_the_second = encode(instant(second * 1000))[: -len(b'Z"')]
+            self._received = self._after_reasons + to_the_second
+            self._nothing_found = _NOTHING_FOUND + self._received
+        begun = encode(transaction)[:-1]
+        if decided is NOTHING_FOUND:
+            return begun + self._nothing_found + _FRACTIONS[millisecond] + self._end
+        return (
+            begun
+            + b',"decision":"%b","score":%d,"reasons":' % (decided.decision.encode(), decided.score)
+            + encode(decided.reasons)
+            + self._received
+            + _FRACTIONS[millisecond]
+            + self._end
         )
-        self._nothing_found = _NOTHING_FOUND + self._tail
-        self._received_ms = received_ms
