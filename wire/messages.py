@@ -5,6 +5,7 @@ Amounts are decimal from end to end. On the wire they are always a string in pla
 """
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Final, Literal
@@ -172,6 +173,11 @@ def decode_verdict(value: bytes) -> Verdict:
 def encode(message: Any) -> bytes:
     """Write a message, or a part of one, as JSON on one line, UTF-8, amounts as strings."""
     return _encoder.encode(message)
+
+
+def encode_lines(messages: Sequence[Any]) -> bytes:
+    """Write messages, each as JSON on a line of its own."""
+    return _encoder.encode_lines(messages)
 
 
 def instant(milliseconds: int) -> datetime:

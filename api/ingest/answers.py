@@ -60,11 +60,6 @@ def looked_up(transaction_id: str, verdict: bytes) -> Answer:
     return answer
 
 
-def accepted_result(index: int, transaction_id: str) -> bytes:
-    """Say that Kafka has one record of a batch."""
-    return b'{"index":%d,"status":202,"transaction_id":%b}' % (index, quoted(transaction_id))
-
-
 def json_answer(status: int, body: bytes) -> Answer:
     """Answer with a JSON body."""
     return Answer(status, [_JSON, (b"content-length", b"%d" % len(body))], body)

@@ -2,12 +2,15 @@
 
 import asyncio
 import time
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final
 
 from api.errors import DeliveryError
 from api.ingest.producer import Producer
 from wire.tracing import Headers
 
+RECORD_OVERHEAD_BYTES: Final = 100
+"""What a record costs in memory beside its key and value, about."""
 NO_HEADERS: Headers = []  # the same one for all: aiokafka wants a list
 
 
@@ -34,7 +37,7 @@ class Batch:
         self.began = time.monotonic()
         """When it was made, for its first record."""
         self.bytes = 0
-        """What it weighs in the outbox's budget."""
+        """What it weighs in the outbox's budget: see `weight`."""
         self.producer: Producer | None = None
         """Who has it; None while nobody can have sent it."""
         self.settled = False
@@ -55,6 +58,7 @@ class Batch:
         ):
             return False
         self.count += 1
+        self.bytes += len(key) + len(value) + RECORD_OVERHEAD_BYTES
         return True
 
     def take(self, producer: Producer) -> Any:
@@ -94,3 +98,8 @@ class Batch:
         if self.error is not None:
             raise self.error
         return self.base_offset + index
+
+
+def weight(keys: Sequence[bytes], values: Sequence[bytes]) -> int:
+    """Give what records weigh in the outbox's budget, in bytes."""
+    return sum(map(len, keys)) + sum(map(len, values)) + RECORD_OVERHEAD_BYTES * len(keys)

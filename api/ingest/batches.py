@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
 import msgspec
 from starlette.types import Receive
@@ -23,15 +24,33 @@ from api.problems import (
     Problem,
 )
 from api.settings import ApiSettings
+from wire.bulk import accept_all
 from wire.errors import MessageError
+from wire.messages import encode
 from wire.posted import Accepted, accept
 
 MAX_ERRORS_PER_RECORD: Final = 4
 """Most field errors told for one record of a batch."""
-PAUSE_EVERY_RECORDS: Final = 500
-"""How many records are taken before other requests get their turn."""
+TOGETHER: Final = 250
+"""How many records are taken together; other requests get their turn after each such share."""
 
 _array = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+class _Accepted(msgspec.Struct, gc=False):
+    """What is told of a record that Kafka has."""
+
+    index: int
+    status: int
+    transaction_id: str
+
+
+class _Refused(msgspec.Struct):
+    """What is told of any other."""
+
+    index: int
+    status: int
+    error: dict[str, Any]
 
 
 class Results:
@@ -52,10 +71,35 @@ class Results:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def take(self, record: bytes) -> Accepted | None:
-        """Validate one record and send it on its way; give it back if there is no room for it."""
+    async def take(self, records: Sequence[bytes]) -> None:
+        """Validate records and send them on their way, as there is room for them."""
+        for begin in range(0, len(records), TOGETHER):
+            share = records[begin : begin + TOGETHER]
+            if not self._take_together(share):
+                for record in share:
+                    if (left := self._take_one(record)) is not None:
+                        await self._wait_for_room(left)
+            await asyncio.sleep(0)
+
+    def _take_together(self, records: Sequence[bytes]) -> bool:
+        """Take all of some records or, where one is refused or unusual, none."""
+        if max(map(len, records)) > self._max_bytes:
+            return False
+        accepted = accept_all(records)
+        if accepted is None:
+            return False
+        try:
+            batches = self._outbox.put_all(accepted.keys, accepted.values)
+        except DeliveryError:
+            return False
+        self._entries.extend(zip(accepted.transaction_ids, batches, strict=True))
+        self._batches.update(dict.fromkeys(batches))
+        return True
+
+    def _take_one(self, record: bytes) -> Accepted | None:
+        """Take a record; give it back if there is no room for it."""
         if len(record) > self._max_bytes:
-            self.refuse_long()
+            self._entries.append(bodies.too_large("max_transaction_bytes", self._max_bytes))
             return None
         try:
             accepted = accept(record)
@@ -68,7 +112,7 @@ class Results:
             return accepted
         return None
 
-    async def wait_for_room(self, accepted: Accepted) -> None:
+    async def _wait_for_room(self, accepted: Accepted) -> None:
         """Send a record that was given back on its way, as soon as there is room for it."""
         while True:
             patient = await self._room()
@@ -90,10 +134,6 @@ class Results:
         else:
             self._entries.append((accepted.transaction_id, batch))
             self._batches[batch] = None
-
-    def refuse_long(self) -> None:
-        """Note a record that is larger than a transaction may be."""
-        self._entries.append(bodies.too_large("max_transaction_bytes", self._max_bytes))
 
     async def answer(self) -> Answer:
         """Wait until everything sent is settled; answer for all records.
@@ -119,26 +159,21 @@ class Results:
     async def _settle(self) -> tuple[int, list[Problem]]:
         for batch in self._batches:
             await batch.landed()
-        entries = self._entries
-        for index, entry in enumerate(entries):
-            if isinstance(entry, tuple):
-                transaction_id, batch = entry
-                if batch.error is None:
-                    self._verdicts.accepted(transaction_id)
-                else:
-                    entries[index] = undelivered(batch.error, transaction_id)
-        rejected = [entry for entry in entries if isinstance(entry, Problem)]
-        return len(entries) - len(rejected), rejected
+        if any(batch.error is not None for batch in self._batches):
+            self._entries = [_outcome(entry) for entry in self._entries]
+        accepted = [entry[0] for entry in self._entries if isinstance(entry, tuple)]
+        self._verdicts.accepted_all(accepted)
+        return len(accepted), [entry for entry in self._entries if isinstance(entry, Problem)]
 
     def _written(self, accepted: int) -> bytes:
-        results = b",".join(
-            answers.accepted_result(index, entry[0])
+        results = [
+            _Accepted(index, 202, entry[0])
             if isinstance(entry, tuple)
-            else _refused_result(index, entry)
+            else _Refused(index, entry.kind.status, entry.document())
             for index, entry in enumerate(self._entries)
-        )
-        rejected = len(self._entries) - accepted
-        return b'{"accepted":%d,"rejected":%d,"results":[%b]}' % (accepted, rejected, results)
+        ]
+        rejected = len(results) - accepted
+        return encode({"accepted": accepted, "rejected": rejected, "results": results})
 
     async def _room(self) -> bool:
         try:
@@ -175,11 +210,7 @@ async def take_array(body: bytes, results: Results, max_records: int) -> None:
         raise Problem(NOT_JSON, f"not valid JSON: {error}") from None
     if len(records) > max_records:
         raise _too_many(max_records)
-    for number, record in enumerate(records, 1):
-        if (left := results.take(bytes(record))) is not None:
-            await results.wait_for_room(left)
-        if number % PAUSE_EVERY_RECORDS == 0:
-            await asyncio.sleep(0)
+    await results.take(list(map(bytes, records)))
 
 
 async def take_lines(receive: Receive, results: Results, settings: ApiSettings) -> None:
@@ -197,19 +228,24 @@ async def take_lines(receive: Receive, results: Results, settings: ApiSettings) 
         size += len(chunk)
         if size > settings.max_body_bytes:
             raise bodies.too_large("max_body_bytes", settings.max_body_bytes)
-        await _take_all(lines.feed(chunk), results, settings.max_batch_records)
-    await _take_all(lines.feed(b"\n"), results, settings.max_batch_records)
+        await _take(lines.feed(chunk), results, settings)
+    await _take(lines.feed(b"\n"), results, settings)
 
 
-async def _take_all(lines: list[bytes | None], results: Results, max_records: int) -> None:
-    for line in lines:
-        if line is None:
-            results.refuse_long()
-        elif line and not line.isspace():
-            if len(results) >= max_records:
-                raise _too_many(max_records)
-            if (left := results.take(line)) is not None:
-                await results.wait_for_room(left)
+async def _take(lines: Sequence[bytes], results: Results, settings: ApiSettings) -> None:
+    longest = settings.max_transaction_bytes
+    records = [line for line in lines if line and (not line.isspace() or len(line) > longest)]
+    room = settings.max_batch_records - len(results)
+    await results.take(records[:room])
+    if len(records) > room:
+        raise _too_many(settings.max_batch_records)
+
+
+def _outcome(entry: tuple[str, Batch] | Problem) -> tuple[str, Batch] | Problem:
+    """Tell what became of a record whose batch is settled."""
+    if isinstance(entry, tuple) and entry[1].error is not None:
+        return undelivered(entry[1].error, entry[0])
+    return entry
 
 
 def _too_many(limit: int) -> Problem:
@@ -220,8 +256,3 @@ def _too_many(limit: int) -> Problem:
 
 def _with_results(problem: Problem, body: bytes) -> Problem:
     return Problem(problem.kind, problem.detail, **problem.extra, **json.loads(body))
-
-
-def _refused_result(index: int, problem: Problem) -> bytes:
-    document = json.dumps(problem.document(), ensure_ascii=False, separators=(",", ":")).encode()
-    return b'{"index":%d,"status":%d,"error":%b}' % (index, problem.kind.status, document)

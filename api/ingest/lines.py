@@ -14,12 +14,12 @@ class Lines:
         """Bytes of the line that has begun."""
         return len(self._rest)
 
-    def feed(self, chunk: bytes) -> list[bytes | None]:
-        """Give the lines that are complete now, without line feeds; None for one that is too long.
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """Give the lines that are complete now, without line feeds.
 
-        A line that is too long is told once, and dropped as it arrives.
+        One that is too long is given once, longer than it may be, and what follows of it dropped.
         """
-        lines: list[bytes | None] = []
+        lines: list[bytes] = []
         first, *others = chunk.split(b"\n")
         if self._skipping:
             if not others:
@@ -34,7 +34,7 @@ class Lines:
         else:
             self._rest = first
         if len(self._rest) > self._max_bytes:
-            lines.append(None)
+            lines.append(self._rest)
             self._rest = b""
             self._skipping = True
         return lines

@@ -8,7 +8,7 @@ when the producer is replaced.
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, Protocol
 
@@ -21,7 +21,7 @@ from api.errors import (
     ShuttingDownError,
     UnreachableError,
 )
-from api.ingest.batch import NO_HEADERS, Batch
+from api.ingest.batch import NO_HEADERS, RECORD_OVERHEAD_BYTES, Batch, weight
 from api.ingest.counts import Deliveries
 from api.ingest.link import Link
 from api.ingest.partitioning import partitioner
@@ -30,8 +30,6 @@ from api.settings import ApiSettings
 from wire.tracing import Headers
 
 log = structlog.get_logger(__name__)
-RECORD_OVERHEAD_BYTES: Final = 100
-"""What a record costs in memory beside its key and value, about."""
 GATHER_S: Final = 0.005
 """How long records are held back at most, so that others can join their batch."""
 QUIET_TURNS: Final = 8
@@ -128,25 +126,59 @@ class Outbox:
             ShuttingDownError, UnreachableError, OverloadedError: it was not taken.
         """
         size = len(key) + len(value) + RECORD_OVERHEAD_BYTES
+        self._check(size)
+        headers = NO_HEADERS if self.trace is None else self.trace.headers()
+        batch = self._place(int(time.time() * 1000), key, value, headers)
+        self._taken += 1
+        self.bytes_in_flight += size
+        return batch, batch.count - 1
+
+    def put_all(self, keys: Sequence[bytes], values: Sequence[bytes]) -> list[Batch]:
+        """Put records in; give the batch of each.
+
+        Raises:
+            ShuttingDownError, UnreachableError, OverloadedError: none was taken.
+        """
+        size = weight(keys, values)
+        self._check(size)
+        for lane in self._lanes:
+            self._check_lane(lane)
+        headers = NO_HEADERS if self.trace is None else self.trace.headers()
+        now_ms = int(time.time() * 1000)
+        place = self._place
+        placed = [
+            place(now_ms, key, value, headers) for key, value in zip(keys, values, strict=True)
+        ]
+        self._taken += len(placed)
+        self.bytes_in_flight += size
+        return placed
+
+    def _check(self, size: int) -> None:
         if self.bytes_in_flight + size > self._max_bytes:
             raise OverloadedError(f"max_bytes_in_flight ({self._max_bytes}) is reached")
         if self._closing:
             raise ShuttingDownError("the gateway is shutting down")
         if not self._link.connected:
             raise UnreachableError("there is no connection to Kafka")
+
+    def _check_lane(self, lane: Lane) -> None:
+        if lane.overdue:
+            raise UnreachableError(
+                f"Kafka has acknowledged nothing on partition {lane.partition} "
+                f"for {self._timeout:g} s"
+            )
+
+    def _place(self, timestamp_ms: int, key: bytes, value: bytes, headers: Headers) -> Batch:
         lane = self._lanes[self._partition(key)]
-        now_ms = int(time.time() * 1000)
-        headers = NO_HEADERS if self.trace is None else self.trace.headers()
         waiting = lane.waiting
-        if not waiting or not waiting[-1].append(now_ms, key, value, headers):
-            self._begin(lane).append(now_ms, key, value, headers)
-        batch = waiting[-1]
+        if waiting and waiting[-1].append(timestamp_ms, key, value, headers):
+            batch = waiting[-1]
+        else:
+            batch = self._begin(lane)
+            batch.append(timestamp_ms, key, value, headers)
         if headers and self.trace is not None:
             self.trace.put(batch)
-        self._taken += 1
-        batch.bytes += size
-        self.bytes_in_flight += size
-        return batch, batch.count - 1
+        return batch
 
     async def room(self) -> None:
         """Wait until some of the bytes in flight were settled."""
@@ -158,11 +190,7 @@ class Outbox:
         return waiter
 
     def _begin(self, lane: Lane) -> Batch:
-        if lane.overdue:
-            raise UnreachableError(
-                f"Kafka has acknowledged nothing on partition {lane.partition} "
-                f"for {self._timeout:g} s"
-            )
+        self._check_lane(lane)
         batch = Batch(lane.partition, self._link.create_batch())
         loop = asyncio.get_running_loop()
         batch.timer = loop.call_later(self._timeout, self._on_timeout, lane, batch)

@@ -73,6 +73,16 @@ class Verdicts:
         if transaction_id not in self._young and transaction_id not in self._old:
             self._put(transaction_id, PENDING)
 
+    def accepted_all(self, transaction_ids: Sequence[str]) -> None:
+        """Note that Kafka has transactions; some verdicts may have come already."""
+        young, old = self._young, self._old
+        new = [each for each in transaction_ids if each not in young and each not in old]
+        while new:
+            room = self._size - len(self._young)
+            self._young.update(dict.fromkeys(new[:room], PENDING))
+            self._age()
+            new = new[room:]
+
     def find(self, transaction_id: str) -> bytes | None:
         """Give the verdict's JSON, PENDING, or None for an id that is not known (any more)."""
         verdict = self._young.get(transaction_id)
@@ -114,6 +124,9 @@ class Verdicts:
 
     def _put(self, transaction_id: str, verdict: bytes) -> None:
         self._young[transaction_id] = verdict
+        self._age()
+
+    def _age(self) -> None:
         if len(self._young) >= self._size:
             self._old = self._young
             self._young = {}

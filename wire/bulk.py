@@ -1,0 +1,112 @@
+"""Transactions as they are posted, in bulk: validated together if they are as nearly all are.
+
+To validate them one after the other costs three times as much. Whatever is unusual in any of them,
+be it right or wrong, is left to `wire.posted.accept`, which looks closer.
+"""
+
+import re
+from collections.abc import Sequence
+from datetime import MAXYEAR, MINYEAR
+from typing import Final, NamedTuple
+
+import msgspec
+from msgspec import UNSET, Raw, Struct, UnsetType
+from uuid_utils import uuid7
+
+from wire.messages import (
+    DEFAULT_CURRENCY,
+    Currency,
+    Identifier,
+    Instant,
+    Metadata,
+    encode_lines,
+    is_currency,
+)
+
+_BACKSLASH, _DELETE, _C1 = b"\\", b"\x7f", b"\xc2"
+"""What a control character that JSON lets into a string begins with, and little else does."""
+_AMOUNT: Final = rb"(?:[1-9][0-9]{0,13}(?:\.[0-9]{1,4})?|0\.(?!0+[\",])[0-9]{1,4})"
+# Amounts with a comma after each, all of them short enough to be within the digits for certain.
+_are_amounts: Final = re.compile(rb'(?:"%b",|%b,)*+' % (_AMOUNT, _AMOUNT)).fullmatch
+_QUOTE: Final = b'"'
+
+
+class Bulk(NamedTuple):
+    """Posted transactions that passed validation, ready to be produced: a list for each field."""
+
+    transaction_ids: list[str]
+    keys: list[bytes]
+    """The records' keys: the source accounts, UTF-8."""
+    values: list[bytes]
+    """The records' values: the transactions' wire form."""
+
+
+class _Record(Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A posted transaction that becomes its own wire form, written in the order of its fields."""
+
+    transaction_id: Identifier | UnsetType = UNSET
+    source: Identifier
+    target: Identifier
+    amount: Raw
+    currency: Currency | UnsetType = UNSET
+    occurred_at: Instant | UnsetType = UNSET
+    metadata: Metadata | UnsetType = UNSET
+
+
+_decode: Final = msgspec.json.Decoder(_Record).decode
+
+
+def accept_all(bodies: Sequence[bytes]) -> Bulk | None:
+    """Validate posted JSON objects and put them into the wire form, as `accept` does with each.
+
+    None if any of them is not a transaction, or is not as nearly all are: has an escape, a null, an
+    amount with an exponent ...
+    """
+    posted = b"".join(bodies)
+    if _BACKSLASH in posted or _DELETE in posted or _C1 in posted:
+        return None
+    try:
+        records = [_decode(body) for body in bodies]
+    except (ValueError, RecursionError):  # msgspec's errors are ValueErrors
+        return None
+    completed = _complete(records)
+    if completed is None:
+        return None
+    transaction_ids, added = completed
+    lines = encode_lines(records)
+    # As many quotes as fields given once need: none of them was given twice (see `accept`).
+    if lines.count(_QUOTE) != posted.count(_QUOTE) + added:
+        return None
+    keys = [record.source.encode() for record in records]
+    return Bulk(transaction_ids, keys, lines.splitlines())
+
+
+def _complete(records: list[_Record]) -> tuple[list[str], int] | None:
+    """Check what the types do not, and fill in what was left out.
+
+    Gives the transaction_ids, and how many quotes were added; None if a record is not as nearly all
+    are.
+    """
+    transaction_ids = []
+    amounts = b",".join([record.amount for record in records]) + b","
+    if not _are_amounts(amounts):
+        return None
+    unquoted = 2 * len(records) - amounts.count(_QUOTE)
+    added = unquoted
+    for record in records:
+        transaction_id = record.transaction_id
+        if not transaction_id:
+            transaction_id = record.transaction_id = str(uuid7())
+            added += 4
+        transaction_ids.append(transaction_id)
+        currency = record.currency
+        if not currency:
+            record.currency = DEFAULT_CURRENCY
+            added += 4
+        elif currency != DEFAULT_CURRENCY and not is_currency(currency):
+            return None
+        if record.occurred_at and record.occurred_at.year in (MINYEAR, MAXYEAR):
+            return None
+        if unquoted and bytes(record.amount)[:1] != _QUOTE:
+            record.amount = Raw(b'"%b"' % record.amount)
+    return transaction_ids, added
