@@ -61,6 +61,26 @@ class Batch:
         self.bytes += len(key) + len(value) + RECORD_OVERHEAD_BYTES
         return True
 
+    def extend(
+        self,
+        timestamp_ms: int,
+        records: Sequence[tuple[bytes, bytes]],
+        headers: Headers = NO_HEADERS,
+    ) -> int:
+        """Add records, each a key and a value, until the batch is full; give how many it took."""
+        if self._builder is None:
+            return 0
+        append = self._builder.append
+        number, size = self.count, self.bytes
+        for key, value in records:
+            if append(number, timestamp_ms, key, value, headers) is None:
+                break
+            number += 1
+            size += len(key) + len(value) + RECORD_OVERHEAD_BYTES
+        taken = number - self.count
+        self.count, self.bytes = number, size
+        return taken
+
     def take(self, producer: Producer) -> Any:
         """Close the batch, to be sent by a producer; give what builds it."""
         builder, self._builder = self._builder, None

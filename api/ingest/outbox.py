@@ -8,7 +8,7 @@ when the producer is replaced.
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Final, Protocol
 
@@ -127,8 +127,15 @@ class Outbox:
         """
         size = len(key) + len(value) + RECORD_OVERHEAD_BYTES
         self._check(size)
+        lane = self._lanes[self._partition(key)]
+        now_ms = int(time.time() * 1000)
         headers = NO_HEADERS if self.trace is None else self.trace.headers()
-        batch = self._place(int(time.time() * 1000), key, value, headers)
+        waiting = lane.waiting
+        if not waiting or not waiting[-1].append(now_ms, key, value, headers):
+            self._begin(lane).append(now_ms, key, value, headers)
+        batch = waiting[-1]
+        if headers and self.trace is not None:
+            self.trace.put(batch)
         self._taken += 1
         self.bytes_in_flight += size
         return batch, batch.count - 1
@@ -145,13 +152,38 @@ class Outbox:
             self._check_lane(lane)
         headers = NO_HEADERS if self.trace is None else self.trace.headers()
         now_ms = int(time.time() * 1000)
-        place = self._place
-        placed = [
-            place(now_ms, key, value, headers) for key, value in zip(keys, values, strict=True)
-        ]
+        partitions = list(map(self._partition, keys))
+        records: dict[int, list[tuple[bytes, bytes]]] = {}
+        for partition, record in zip(partitions, zip(keys, values, strict=True), strict=True):
+            records.setdefault(partition, []).append(record)
+        batches = {
+            partition: self._place(self._lanes[partition], now_ms, those, headers)
+            for partition, those in records.items()
+        }
+        placed = [next(batches[partition]) for partition in partitions]
+        if headers and self.trace is not None:
+            for batch in placed:
+                self.trace.put(batch)
         self._taken += len(placed)
         self.bytes_in_flight += size
         return placed
+
+    def _place(
+        self,
+        lane: Lane,
+        timestamp_ms: int,
+        records: Sequence[tuple[bytes, bytes]],
+        headers: Headers,
+    ) -> Iterator[Batch]:
+        """Put records into the lane's batches; give the batch of each in turn."""
+        placed: list[Batch] = []
+        while left := records[len(placed) :]:
+            batch = lane.waiting[-1] if lane.waiting else self._begin(lane)
+            taken = batch.extend(timestamp_ms, left, headers)
+            placed += [batch] * taken
+            if taken < len(left):
+                self._begin(lane)
+        return iter(placed)
 
     def _check(self, size: int) -> None:
         if self.bytes_in_flight + size > self._max_bytes:
@@ -167,18 +199,6 @@ class Outbox:
                 f"Kafka has acknowledged nothing on partition {lane.partition} "
                 f"for {self._timeout:g} s"
             )
-
-    def _place(self, timestamp_ms: int, key: bytes, value: bytes, headers: Headers) -> Batch:
-        lane = self._lanes[self._partition(key)]
-        waiting = lane.waiting
-        if waiting and waiting[-1].append(timestamp_ms, key, value, headers):
-            batch = waiting[-1]
-        else:
-            batch = self._begin(lane)
-            batch.append(timestamp_ms, key, value, headers)
-        if headers and self.trace is not None:
-            self.trace.put(batch)
-        return batch
 
     async def room(self) -> None:
         """Wait until some of the bytes in flight were settled."""
