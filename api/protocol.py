@@ -75,10 +75,15 @@ class Protocol(HttpToolsProtocol):
     _idle_since: float | None = None
     _watch: asyncio.TimerHandle | None = None
 
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin a connection."""
+        super().connection_made(transport)
+        self._connection = Connection(transport)
+
     def on_message_begin(self) -> None:
         """Begin a request."""
         super().on_message_begin()
-        self.scope["extensions"] = {_EXTENSION: {"connection": Connection(self.transport)}}
+        self.scope["extensions"] = {_EXTENSION: {"connection": self._connection}}
 
     def on_message_complete(self) -> None:
         """End a request."""

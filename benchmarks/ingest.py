@@ -9,6 +9,7 @@ At twice the rate that it can take: goodput >= 0.9 of the peak, refusals fast, m
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import socket
@@ -18,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -34,10 +36,11 @@ from wire import kafka, topics
 from wire.posted import accept
 from wire.settings import TopicSettings
 
-ROUNDS = 3
+ROUNDS = 5
+"""Odd, so that a median is one that was measured."""
+SECONDS = 3.0
 KEY_ROUNDS = 7
 KEY_SECONDS = 2.0
-SECONDS = 4.0
 START_TIMEOUT_S = 30
 FEW, MANY = 64, 2_048
 """Connections."""
@@ -58,23 +61,43 @@ async def main() -> int:
     return 0
 
 
+@dataclass
+class Turns:
+    """Rates measured turn about with a reference, which comes first, between, and last."""
+
+    reference: list[float] = field(default_factory=list)
+    ours: list[float] = field(default_factory=list)
+    p99_ms: list[float] = field(default_factory=list)
+
+    def note(self, run: dict[str, Any], records: int = 1) -> None:
+        """Note one of our runs."""
+        self.ours.append(rate(run) * records)
+        self.p99_ms.append(run["latencies_ms"]["202"]["p99"])
+
+    @property
+    def share(self) -> float:
+        """The median of ours, each by the mean of the reference just before and just after."""
+        around = itertools.pairwise(self.reference)
+        shares = [own * 2 / sum(pair) for own, pair in zip(self.ours, around, strict=True)]
+        return statistics.median(shares)
+
+    def __str__(self) -> str:
+        own, other, p99 = map(statistics.median, (self.ours, self.reference, self.p99_ms))
+        return f"{own:,.0f}/s, reference {other:,.0f}/s, share {self.share:.2f}; p99 {p99:.1f} ms"
+
+
 async def one_record(settings: TopicSettings) -> None:
-    """Compare single objects with bare uvicorn, turn about: one gateway process, then two."""
+    """Compare single objects with bare uvicorn: one gateway process, then two."""
     for processes in (1, 2):  # one after the other: idle ones would take their share
         with bare() as reference, gateway(settings, processes) as (port, _):
-            ports = {"bare uvicorn": reference, f"gateway, {processes} process(es)": port}
-            for each in ports.values():  # warm up
+            for each in (reference, port):  # warm up
                 await post(Plan(each, 2, 32))
-            runs: dict[str, list[dict[str, Any]]] = {name: [] for name in ports}
+            turns = Turns([rate(await post(Plan(reference, SECONDS, 32)))])
             for _ in range(ROUNDS):
-                for name, each in ports.items():
-                    runs[name].append(await post(Plan(each, SECONDS, 32)))
-        rates = {name: statistics.median(map(rate, made)) for name, made in runs.items()}
-        for name, made in runs.items():
-            p99 = statistics.median(run["latencies_ms"]["202"]["p99"] for run in made)
-            share = rates[name] / rates["bare uvicorn"]
-            print(f"one record, 32 connections: {name:23} {rates[name]:8,.0f}/s p99 {p99:6.1f} ms "
-                  f"{share:.2f} of bare (aim 0.45)")  # fmt: skip
+                turns.note(await post(Plan(port, SECONDS, 32)))
+                turns.reference.append(rate(await post(Plan(reference, SECONDS, 32))))
+        print(f"one record, 32 connections, {processes} process(es): {turns} "
+              "(aim 0.45 of bare uvicorn with one)")  # fmt: skip
 
 
 async def with_a_key(settings: TopicSettings, folder: Path) -> None:
@@ -117,17 +140,14 @@ def processor_s(process: "subprocess.Popen[bytes]") -> float:
 
 
 async def many_records(settings: TopicSettings) -> None:
-    """Compare NDJSON with raw aiokafka, turn about."""
+    """Compare NDJSON with raw aiokafka."""
     with gateway(settings) as (port, _):
         await post(Plan(port, 2, 4, records=1000))
-        raw, through = [], []
+        turns = Turns([await send_raw(settings)])
         for _ in range(ROUNDS):
-            raw.append(await send_raw(settings))
-            through.append(rate(await post(Plan(port, SECONDS, 4, records=1000))) * 1000)
-    print(f"raw send_batch: {statistics.median(raw):,.0f} records/s")
-    share = statistics.median(through) / statistics.median(raw)
-    print(f"NDJSON, 1,000 records a request: {statistics.median(through):,.0f} records/s "
-          f"{share:.2f} of raw (aim 0.6, or 100,000)")  # fmt: skip
+            turns.note(await post(Plan(port, SECONDS, 4, records=1000)), 1000)
+            turns.reference.append(await send_raw(settings))
+    print(f"NDJSON, 1,000 records a request: {turns} (aim 0.6 of raw send_batch)")
 
 
 async def overload(settings: TopicSettings) -> None:

@@ -100,13 +100,17 @@ class Batch:
                 waiter.set_result(None)
         self._waiters.clear()
 
-    async def landed(self) -> None:
-        """Wait until it is settled."""
-        if not self.settled:
-            # One future per waiter: a request that is cancelled must not cancel the others'.
-            waiter = asyncio.get_running_loop().create_future()
+    def landed(self) -> asyncio.Future[None]:
+        """Give a future that is done once it is settled.
+
+        A new one for each caller: a request that is cancelled must not cancel the others'.
+        """
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self.settled:
+            waiter.set_result(None)
+        else:
             self._waiters.append(waiter)
-            await waiter
+        return waiter
 
     def offset(self, index: int) -> int:
         """Give the offset of one of the records of a settled batch, counted from 0.

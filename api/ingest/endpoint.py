@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Final
 
 import structlog
@@ -179,8 +179,8 @@ class Ingest:
         viewer = self._masking.viewer(scope)
         return await self._take_one_and_wait(body, min(wait, settings.max_wait_seconds), viewer)
 
-    async def _read(self, receive: Receive) -> bytes:
-        return await bodies.object_or_array(
+    def _read(self, receive: Receive) -> Awaitable[bytes]:
+        return bodies.object_or_array(
             receive,
             object_bytes=self._settings.max_transaction_bytes,
             array_bytes=self._settings.max_array_bytes,
