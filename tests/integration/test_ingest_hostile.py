@@ -85,6 +85,42 @@ async def test_a_hostile_body_has_a_defined_answer(
     assert {"type", "title", "detail"} <= problem.keys()
 
 
+HOSTILE_LINES = {
+    b"\x00": "not-json",
+    b"{": "not-json",
+    VALID + VALID: "not-json",
+    b"\xef\xbb\xbf" + VALID: "not-json",
+    with_source(b"\xed\xa0\x80"): "not-json",
+    with_source(rb"\ud800"): "not-json",
+    with_amount(b"NaN"): "not-json",
+    b'{"source":' + b"[" * 10_000: "not-json",
+    b"[" + VALID + b"]": "invalid-transaction",
+    b"null": "invalid-transaction",
+    with_source(b"\x7f"): "invalid-transaction",
+    with_source(b"\xc2\x85"): "invalid-transaction",
+    with_source(rb"\u0000"): "invalid-transaction",
+    with_amount(b"0.00"): "invalid-transaction",
+    with_amount(b"1e999999999"): "invalid-transaction",
+    with_amount(b'"1,2"'): "invalid-transaction",
+    with_amount(b'1,"amount":1000'): "invalid-transaction",
+    with_amount(b"1" * 20_000): "too-large",
+}
+
+
+async def test_a_hostile_line_is_refused_alone(
+    gateway: httpx.AsyncClient, stored: Callable[[], Awaitable[Any]]
+) -> None:
+    """Each line of NDJSON has its own answer; those between hostile ones are in Kafka."""
+    body = b"\n".join(VALID + b"\n" + line for line in HOSTILE_LINES)
+    response = await gateway.post("/transactions", content=body, headers={"Content-Type": NDJSON})
+
+    results = response.json()["results"]
+    assert response.status_code == 207
+    assert [each["status"] for each in results[::2]] == [202] * len(HOSTILE_LINES)
+    assert [each["error"]["code"] for each in results[1::2]] == [*HOSTILE_LINES.values()]
+    assert len(await stored()) == len(HOSTILE_LINES)
+
+
 @pytest.mark.parametrize(
     ("headers", "accepted"),
     [

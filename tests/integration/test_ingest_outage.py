@@ -1,9 +1,10 @@
 """POST /transactions while Kafka is away, comes back, hangs or grows: answers stay honest."""
 
 import asyncio
+import json
 import signal
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +12,11 @@ import httpx
 import pytest
 from aiokafka.admin import NewPartitions
 
+from api.errors import NotAcknowledgedError
 from api.ingest.outbox import Outbox
 from api.settings import ApiSettings
 from wire import kafka
+from wire.posted import accept
 from wire.settings import TopicSettings
 
 LOADERS = 16
@@ -168,6 +171,67 @@ async def test_new_partitions_are_used(kafka_settings: TopicSettings) -> None:
 
     await outbox.stop(5)
     assert outbox.bytes_in_flight == 0
+
+
+async def test_a_producer_that_failed_is_replaced(
+    kafka_settings: TopicSettings, stored: Callable[[], Awaitable[list[Any]]]
+) -> None:
+    """What it had is told as unknown; what comes next goes to a new one."""
+    outbox = Outbox(ApiSettings(**kafka_settings.model_dump()))
+    outbox.start()
+    broken = await outbox._link.producer()
+    record = accept(json.dumps(posted("t1")).encode())
+    broken._sequences = dict.fromkeys(range(kafka_settings.partitions), 5)  # Kafka refuses a gap
+    batch, index = outbox.put(record.key, record.value)
+    await batch.landed()
+    with pytest.raises(NotAcknowledgedError, match="same transaction_id"):
+        batch.offset(index)
+
+    assert await outbox._link.producer() is not broken
+    [batch] = outbox.put_all([record.key], [record.value])
+    await batch.landed()
+    assert batch.offset(0) == 0
+    await outbox.stop(5)
+    assert [transaction.transaction_id for _, _, transaction in await stored()] == ["t1"]
+
+
+async def test_a_stop_refuses_what_comes_and_keeps_what_came(
+    kafka_settings: TopicSettings,
+    serve_gateway: Callable[..., Any],
+    stored: Callable[[], Awaitable[list[Any]]],
+    until: Callable[..., Awaitable[None]],
+) -> None:
+    """A body that is on its way when the gateway stops is answered line by line."""
+    begun = asyncio.Event()
+
+    async def body() -> AsyncIterator[bytes]:
+        yield json.dumps(posted("early")).encode() + b"\n"
+        await until(stored)
+        begun.set()
+        await until(stopping)
+        yield json.dumps(posted("late")).encode()
+
+    async def stopping() -> bool:
+        try:
+            _, writer = await asyncio.open_connection(url.host, url.port)
+        except ConnectionRefusedError:
+            return True
+        writer.close()
+        return False
+
+    async with serve_gateway(kafka_settings) as client:
+        url = client.base_url
+        own = httpx.AsyncClient(base_url=url, timeout=30)
+        headers = {"Content-Type": "application/x-ndjson"}
+        posting = asyncio.create_task(own.post("/transactions", content=body(), headers=headers))
+        await begun.wait()
+    answer = await posting
+    await own.aclose()
+
+    early, late = answer.json()["results"]
+    assert (answer.status_code, early["status"], late["status"]) == (207, 202, 503)
+    assert (late["error"]["code"], late["error"]["transaction_id"]) == ("shutting-down", "late")
+    assert [transaction.transaction_id for _, _, transaction in await stored()] == ["early"]
 
 
 async def test_a_stop_answers_what_is_in_flight(
