@@ -50,9 +50,8 @@ class Connection(asyncio.Protocol):
         self.transport = cast("asyncio.Transport", None)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin."""
+        """Note what to write to."""
         self.transport = cast("asyncio.Transport", transport)
-        self.run.idle(self)
 
     def send(self, request: bytes, due: float) -> None:
         """Send a request that was due at this time."""
@@ -89,10 +88,16 @@ class Run:
     async def measure(self) -> dict[str, Any]:
         """Send for as long as planned."""
         loop = asyncio.get_running_loop()
+        connections = []
+        for _ in range(self.plan.connections):
+            _, made = await loop.create_connection(
+                lambda: Connection(self), "127.0.0.1", self.plan.port
+            )
+            connections.append(made)
         began = time.perf_counter()
         self.until = began + self.plan.seconds
-        for _ in range(self.plan.connections):
-            await loop.create_connection(lambda: Connection(self), "127.0.0.1", self.plan.port)
+        for connection in connections:
+            self.idle(connection)
         if self.plan.rate:
             await self.send_in_time()
         await asyncio.sleep(max(0.0, self.until - time.perf_counter()))

@@ -1,6 +1,7 @@
 """POST /transactions while Kafka is away, comes back, hangs or grows: answers stay honest."""
 
 import asyncio
+import contextlib
 import json
 import signal
 from collections import Counter
@@ -180,19 +181,24 @@ async def test_a_producer_that_failed_is_replaced(
     outbox = Outbox(ApiSettings(**kafka_settings.model_dump()))
     outbox.start()
     broken = await outbox._link.producer()
-    record = accept(json.dumps(posted("t1")).encode())
-    broken._sequences = dict.fromkeys(range(kafka_settings.partitions), 5)  # Kafka refuses a gap
-    batch, index = outbox.put(record.key, record.value)
+    first, second, third = (
+        accept(json.dumps(posted(name) | {"source": "acc"}).encode()) for name in ("1", "2", "3")
+    )
+    batch, index = outbox.put(first.key, first.value)
+    await batch.landed()
+    assert batch.offset(index) == 0
+    broken._sequences[batch.partition] = 5  # Kafka refuses a gap
+    batch, index = outbox.put(second.key, second.value)
     await batch.landed()
     with pytest.raises(NotAcknowledgedError, match="same transaction_id"):
         batch.offset(index)
 
     assert await outbox._link.producer() is not broken
-    [batch] = outbox.put_all([record.key], [record.value])
+    [batch] = outbox.put_all([third.key], [third.value])
     await batch.landed()
-    assert batch.offset(0) == 0
+    assert batch.offset(0) == 1
     await outbox.stop(5)
-    assert [transaction.transaction_id for _, _, transaction in await stored()] == ["t1"]
+    assert [transaction.transaction_id for _, _, transaction in await stored()] == ["1", "3"]
 
 
 async def test_a_stop_refuses_what_comes_and_keeps_what_came(
@@ -217,6 +223,8 @@ async def test_a_stop_refuses_what_comes_and_keeps_what_came(
         except ConnectionRefusedError:
             return True
         writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
         return False
 
     async with serve_gateway(kafka_settings) as client:
