@@ -30,13 +30,14 @@ ONE_BROKER = "compose/docker-compose.kafka.yml"
 THREE_BROKERS = "compose/docker-compose.kafka-3.yml"
 PARTS = "compose/docker-compose.yml"
 NETWORK = "kafka-network"
-API_PORT, PROMETHEUS_PORT, KAFKA_PORT = 38080, 38090, 38092
+# Below 32768, where a machine's outgoing connections get their ports from.
+API_PORT, PROMETHEUS_PORT, KAFKA_PORT = 18080, 18090, 18092
 URL = f"http://127.0.0.1:{API_PORT}"
 PROMETHEUS_URL = f"http://127.0.0.1:{PROMETHEUS_PORT}"
 BOOTSTRAP = f"127.0.0.1:{KAFKA_PORT}"
 GROUP = "fraudstream-detector"
 MOST_DETECTORS = 3
-DEADLINE_S = 120.0
+DEADLINE_S = 240.0
 LOG_ERRORS = 3  # syslog's number: a client that comes and goes tells of that otherwise
 NO_COORDINATOR_YET = {
     KafkaError.COORDINATOR_LOAD_IN_PROGRESS,

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.containers.stack import ONE_BROKER, PROMETHEUS_URL, ROOT, URL, Stack, engine
+from tests.containers.stack import DEADLINE_S, ONE_BROKER, PROMETHEUS_URL, ROOT, URL, Stack, engine
 
 pytestmark = pytest.mark.containers
 DASHBOARD = ROOT / "compose/grafana/dashboards/fraudstream.json"
@@ -48,7 +48,7 @@ def test_every_panel_has_data_and_every_rule_works(stack: Stack) -> None:
         post_nonsense_and_listen()
         return [name for name, query in expressions().items() if not ask(query)]
 
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + DEADLINE_S
     while (missing := empty()) and time.monotonic() < deadline:
         time.sleep(1)
     assert missing == []
