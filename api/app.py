@@ -2,20 +2,25 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from api import asyncapi, docs, health, metrics, pages, problems, schemas
 from api.access import signin
+from api.edge import hosts, requestid
+from api.edge.cors import Cors
+from api.edge.hosts import Hosts
 from api.gateway import Gateway
 from api.ingest import openapi
 from api.settings import ApiSettings
 from api.streams import endpoint as streams
-from wire import tracing
+from wire import logs, tracing
 
 if TYPE_CHECKING:
     from api.tracing import GatewayTracing
@@ -44,30 +49,54 @@ class Application(FastAPI):
     They cost a third of such a request's time, and that route makes its own answers and problems.
     """
 
-    def __init__(self, gateway: Gateway, **options: Any) -> None:
+    def __init__(self, gateway: Gateway, served: Hosts | None, **options: Any) -> None:
         super().__init__(**options)
         self.gateway = gateway
         self.tracing: GatewayTracing | None = None
+        self._hosts = served
+        self._within: ASGIApp = self._answer
+
+    def enclose(self) -> None:
+        """Put what is set to be there round the routes; what is not costs nothing.
+
+        From the inside: everything is traced but what a browser asks first, and all of it sees the
+        client behind a proxy of ours.
+        """
+        settings, within = self.gateway.settings, self._within
+        if self.tracing is not None:
+            within = partial(self.tracing.serve, within)
+        if settings.cors_origins:
+            within = Cors(within, settings.cors_origins)
+        if settings.trusted_proxies:
+            within = ProxyHeadersMiddleware(within, [*settings.trusted_proxies])  # type: ignore[arg-type, assignment] # ASGI all the same
+        self._within = within
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request (ASGI)."""
-        if self.tracing is not None and scope["type"] == "http":
-            await self.tracing.serve(self._answer, scope, receive, send)
+        if scope["type"] != "http":
+            await super().__call__(scope, receive, send)
+            return
+        logs.request_id.set(requestid.of(scope))
+        if self._hosts is None or self._hosts.allow(scope["headers"]):
+            await self._within(scope, receive, send)
         else:
-            await self._answer(scope, receive, send)
+            await hosts.refusal().response()(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         gate = self.gateway.gate
-        if gate is not None and scope["type"] == "http":
+        if gate is not None:
             refusal = await gate.refusal(scope)
             if refusal is not None:
                 await refusal(scope, receive, send)
                 return
-        if (
-            scope["type"] == "http"
-            and scope["method"] == "POST"
-            and scope["path"] == "/transactions"
-        ):
+        limits = self.gateway.limits
+        if limits.are_set:
+            refusal = limits.refusal(scope)
+            if refusal is not None:
+                await refusal(scope, receive, send)
+                return
+            send = limits.telling(scope, send)
+        if scope["method"] == "POST" and scope["path"] == "/transactions":
             await self.gateway.ingest.post(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
@@ -80,8 +109,11 @@ class Application(FastAPI):
         return self.openapi_schema
 
 
-def create(settings: ApiSettings) -> Application:
-    """Make the application; its parts start and stop with the server's lifespan."""
+def create(settings: ApiSettings, *, on_loopback: bool = True) -> Application:
+    """Make the application; its parts start and stop with the server's lifespan.
+
+    `on_loopback`: only this machine can reach it.
+    """
     gateway = Gateway(settings)
 
     @asynccontextmanager
@@ -93,6 +125,7 @@ def create(settings: ApiSettings) -> Application:
 
     app = Application(
         gateway,
+        hosts.served(settings.allowed_hosts, on_loopback=on_loopback),
         title="fraudstream",
         version=version("fraudstream"),
         description=DESCRIPTION,
@@ -107,10 +140,11 @@ def create(settings: ApiSettings) -> Application:
         from api.tracing import GatewayTracing  # noqa: PLC0415 - it loads OpenTelemetry
 
         app.tracing = GatewayTracing(traced, gateway)
+    app.enclose()
     problems.install(app)
     app.include_router(gateway.ingest.routes())
     app.include_router(schemas.routes())
-    app.include_router(streams.routes(gateway.hub, settings))
+    app.include_router(streams.routes(gateway.hub, settings, gateway.audit))
     if gateway.gate is not None:
         app.include_router(signin.routes(gateway.gate, settings))
     app.include_router(health.routes(gateway))

@@ -8,6 +8,7 @@ from typing import Final
 from fastapi import APIRouter
 from starlette.responses import FileResponse, HTMLResponse, Response
 
+from api.edge import headers
 from api.problems import NOT_FOUND, Problem
 
 # Swagger UI styles elements at run time, so inline styles are allowed here; scripts are not.
@@ -15,6 +16,7 @@ CONTENT_SECURITY_POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data:; connect-src 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
+_HEADERS: Final = {**headers.PAGE, "Content-Security-Policy": CONTENT_SECURITY_POLICY}
 _ASSETS: Final = frozenset({"swagger-ui-bundle.js", "swagger-ui.css", "favicon-32x32.png"})
 _PAGE: Final = """<!doctype html>
 <html lang="en">
@@ -43,7 +45,7 @@ def routes() -> APIRouter:
 
     @router.get("/docs")
     async def page() -> HTMLResponse:
-        return HTMLResponse(_PAGE, headers={"Content-Security-Policy": CONTENT_SECURITY_POLICY})
+        return HTMLResponse(_PAGE, headers=_HEADERS)
 
     @router.get("/docs/start.js")
     async def start() -> Response:

@@ -5,9 +5,11 @@ from contextlib import asynccontextmanager, nullcontext
 from datetime import UTC, datetime
 
 from api.access.gate import Gate
+from api.edge.limits import Limits
 from api.ingest.endpoint import Ingest
 from api.settings import ApiSettings
 from api.streams.hub import Hub
+from wire import audit
 
 
 class Gateway:
@@ -23,7 +25,9 @@ class Gateway:
         self.settings = settings
         self.started_at = datetime.now(UTC)
         self.hub = Hub(settings)
-        self.ingest = Ingest(settings)
+        self.audit = audit.opened(settings, "api")
+        self.limits = Limits(settings)
+        self.ingest = Ingest(settings, self.limits)
         self.hub.taps.append(self.ingest.saw)
         self.gate = Gate(settings) if settings.authenticates else None
         """None where nobody is asked who they are."""
@@ -44,6 +48,7 @@ class Gateway:
                     await self.ingest.stop()
             finally:
                 await self.hub.stop()
+                self.audit.close()
 
     def drain(self) -> None:
         """End open streams and answer what is in flight.

@@ -17,6 +17,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from api.edge import headers
 from api.problems import NOT_FOUND, Problem
 
 STREAM_NAMES: Final = ("all", "fraud", "legit")
@@ -50,10 +51,7 @@ CONTENT_SECURITY_POLICY: Final = "; ".join(
 )
 SECURITY_HEADERS: Final[Mapping[str, str]] = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "same-origin",
-    "X-Content-Type-Options": "nosniff",
+    **headers.PAGE,
 }
 
 
@@ -70,14 +68,14 @@ class Asset:
         """Answer with the content, or with 304 where the client has it (RFC 9110, 13.1.2)."""
         zipped = "gzip" in request.headers.get("accept-encoding", "")
         etag = f'"{self.tag}-gzip"' if zipped else f'"{self.tag}"'
-        headers = {**SECURITY_HEADERS, "Cache-Control": cache_control, "ETag": etag, "Vary": vary}
+        given = {**SECURITY_HEADERS, "Cache-Control": cache_control, "ETag": etag, "Vary": vary}
         known = request.headers.get("if-none-match", "")
         if etag in (tag.strip().removeprefix("W/") for tag in known.split(",")):
-            return Response(status_code=304, headers=headers)
+            return Response(status_code=304, headers=given)
         if zipped:
-            headers["Content-Encoding"] = "gzip"
+            given["Content-Encoding"] = "gzip"
         return Response(
-            self.zipped if zipped else self.content, headers=headers, media_type=self.media_type
+            self.zipped if zipped else self.content, headers=given, media_type=self.media_type
         )
 
 

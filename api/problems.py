@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from wire import logs
 from wire.errors import FieldError
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -37,9 +38,13 @@ NOT_FOUND = Kind("not-found", 404, "There is nothing at this address")
 UNKNOWN_TRANSACTION = Kind(
     "unknown-transaction", 404, "No such transaction within the look-up horizon"
 )
+ORIGIN_REFUSED = Kind("origin-refused", 400, "Pages of this origin may not do this")
 METHOD_NOT_ALLOWED = Kind("method-not-allowed", 405, "The method is not allowed here")
+HEADER_TIMEOUT = Kind("header-timeout", 408, "The header did not arrive in time", retriable=True)
 BODY_TIMEOUT = Kind("body-timeout", 408, "The body did not arrive in time", retriable=True)
 TOO_LARGE = Kind("too-large", 413, "The body is too large")
+UNKNOWN_HOST = Kind("unknown-host", 421, "This host is not served here")
+HEADER_TOO_LARGE = Kind("header-too-large", 431, "The header is too large")
 UNSUPPORTED_MEDIA_TYPE = Kind("unsupported-media-type", 415, "The media type is not supported")
 INVALID_TRANSACTION = Kind("invalid-transaction", 422, "The transaction is invalid")
 TOO_MANY = Kind("too-many-requests", 429, "Over a limit", retriable=True)
@@ -99,7 +104,10 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's own word
         headers = {"Cache-Control": "no-store", **self.headers}
         if self.kind.retriable and self.kind.status in (429, 503):
             headers.setdefault("Retry-After", "1")
-        body = json.dumps(self.document(), ensure_ascii=False).encode()
+        document = self.document()
+        if of := logs.request_id.get():
+            document["request_id"] = of
+        body = json.dumps(document, ensure_ascii=False).encode()
         return Response(body, self.kind.status, headers, MEDIA_TYPE)
 
 

@@ -9,22 +9,35 @@ where ASGI would wake a task and frame and copy it for each.
 import asyncio
 import re
 import socket
-from typing import Final
+from typing import Any, ClassVar, Final
 
+import httptools
 from starlette.types import Scope
 from uvicorn._types import ASGI3Application, ASGISendEvent, HTTPResponseStartEvent
+from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
     HttpToolsProtocol,
     RequestResponseCycle,
 )
+from uvicorn.server import ServerState
 
+from api.edge import requestid
+from api.edge.addresses import unmapped
+from api.edge.connections import Connections
+from api.problems import BAD_REQUEST, HEADER_TIMEOUT, HEADER_TOO_LARGE, Problem
+from wire import logs
+
+MAX_HEADERS: Final = 100
+"""Most header lines of one request."""
 _EXTENSION: Final = "fraudstream.connection"
 _WHOLE: Final = "fraudstream.whole"
 _FORBIDDEN: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
 _FRAMING: Final = frozenset((b"connection", b"transfer-encoding"))
 """Headers that say where a message or its connection ends."""
+_NOTED: Final = frozenset((b"host", b"expect", requestid.HEADER))
+"""Headers of a request that matter to the connection."""
 
 
 class Connection:
@@ -66,28 +79,121 @@ class Connection:
 
 
 class Protocol(HttpToolsProtocol):
-    """Puts the connection into each request's scope, and notes when its body is whole.
+    """Puts connection and request id into each request's scope; notes when its body is whole.
 
     Two things are cheaper than in uvicorn, as they are done for every request: an answer in one
-    piece is written in one, and one timer watches over an idle connection for all of its life.
+    piece is written in one, and one timer watches over a connection for all of its life.
+
+    And a client can hold on to less: connections are counted, a request's header must arrive in
+    time and is bounded, and so is what a client sends that brings no request on (chunk extensions,
+    trailers). What is refused here is answered with a problem, too.
     """
 
     _idle_since: float | None = None
+    """Since when nothing has come after an answer."""
+    _due: float | None = None
+    """When the header that is awaited has to be there."""
     _watch: asyncio.TimerHandle | None = None
+    _is_counted = False
+    _has_host = False
+    _given_id: bytes | None = None
+    _unparsed = 0
+    """Bytes that have come and brought neither a header's end nor a part of a body."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        connections: Connections | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._bounds = connections or _UNBOUNDED
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin a connection."""
+        """Begin a connection, or refuse it."""
         super().connection_made(transport)
         self._connection = Connection(transport)
+        if self.client is not None:
+            self.client = (unmapped(self.client[0]), self.client[1])
+        refusal = self._bounds.enter(self._peer)
+        if refusal is not None:
+            self._refuse(refusal)
+            return
+        self._is_counted = True
+        seconds = self._bounds.header_seconds
+        self._due = self.loop.time() + seconds
+        self._watch = self.loop.call_later(
+            min(seconds, self.timeout_keep_alive), self._close_if_waiting
+        )
+
+    @property
+    def _peer(self) -> str:
+        return self.client[0] if self.client is not None else ""
+
+    def data_received(self, data: bytes) -> None:
+        """Take what has come."""
+        self._idle_since = None
+        self._unparsed += len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError:
+            self._refuse(Problem(BAD_REQUEST, "this is no HTTP/1.1 request"))
+        except httptools.HttpParserUpgrade:  # to what we don't speak: it is answered as it is,
+            self.cycle.keep_alive = False  # and what follows can't be told from another protocol
+        else:
+            if self._unparsed > self._bounds.header_bytes:
+                self._refuse_large()
 
     def on_message_begin(self) -> None:
         """Begin a request."""
         super().on_message_begin()
+        self._has_host = False
+        self._given_id = None
         self.scope["extensions"] = {_EXTENSION: {"connection": self._connection}}
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header, or a trailer."""
+        name = name.lower()
+        if name in _NOTED:
+            self._note(name, value)
+        self.headers.append((name, value))
+
+    def _note(self, name: bytes, value: bytes) -> None:
+        if name == requestid.HEADER:
+            self._given_id = value
+        elif name == b"expect":
+            self.expect_100_continue = value.lower() == b"100-continue"
+        elif self._has_host:
+            raise ValueError("more than one Host")
+        else:
+            self._has_host = True
+
+    def on_headers_complete(self) -> None:
+        """Begin to answer a request."""
+        self._unparsed = 0
+        if not self._has_host and self.parser.get_http_version() == "1.1":
+            raise ValueError("no Host")  # RFC 9112, section 3.2
+        if len(self.headers) > MAX_HEADERS:
+            raise ValueError("too many headers")
+        given = self._given_id
+        self.scope[requestid.SCOPE] = (  # type: ignore[typeddict-unknown-key]
+            requestid.made() if given is None else requestid.taken(given)
+        )
+        super().on_headers_complete()
+        self.headers = []  # of no use are trailers, which come the same way
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of a request's body."""
+        self._unparsed = 0
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """End a request."""
         super().on_message_complete()
+        self._unparsed = 0
         self.scope["extensions"][_WHOLE] = {}
 
     def on_response_complete(self) -> None:
@@ -100,27 +206,65 @@ class Protocol(HttpToolsProtocol):
             self._start_asgi_task(*self.pipeline.pop())
         else:
             self._idle_since = self.loop.time()
+            self._due = None
             if self._watch is None:
-                self._watch = self.loop.call_later(self.timeout_keep_alive, self._close_if_idle)
+                self._watch = self.loop.call_later(self.timeout_keep_alive, self._close_if_waiting)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End the connection."""
         super().connection_lost(exc)
         if self._watch is not None:
             self._watch.cancel()
+        if self._is_counted:
+            self._is_counted = False
+            self._bounds.leave(self._peer)
 
     def _unset_keepalive_if_required(self) -> None:
         self._idle_since = None
 
-    def _close_if_idle(self) -> None:
+    def _close_if_waiting(self) -> None:
+        """End a connection that has been idle, or has had its time for a header.
+
+        That time begins when this is called first while one is awaited, so that nothing need be
+        noted of requests that come whole, as nearly all do.
+        """
         self._watch = None
-        if self._idle_since is None:
-            return
-        left = self._idle_since + self.timeout_keep_alive - self.loop.time()
-        if left <= 0:
-            self.timeout_keep_alive_handler()
+        now = self.loop.time()
+        if self._idle_since is not None:
+            until = self._idle_since + self.timeout_keep_alive
+        elif self.cycle is not None and not self.cycle.response_complete:
+            return  # busy; its answer's end begins the next wait
         else:
-            self._watch = self.loop.call_later(left, self._close_if_idle)
+            until = self._due = self._due or now + self._bounds.header_seconds
+        if until > now:
+            self._watch = self.loop.call_later(until - now, self._close_if_waiting)
+        elif self._unparsed and self._idle_since is None:
+            seconds = self._bounds.header_seconds
+            detail = f"api_header_timeout: the header did not arrive within {seconds:g} s"
+            self._refuse(Problem(HEADER_TIMEOUT, detail, limit="api_header_timeout"))
+        else:
+            self.timeout_keep_alive_handler()
+
+    def _refuse_large(self) -> None:
+        most = self._bounds.header_bytes
+        detail = f"api_header_bytes: at most {most} bytes are taken"
+        self._refuse(Problem(HEADER_TOO_LARGE, detail, limit="api_header_bytes"))
+
+    def _refuse(self, problem: Problem) -> None:
+        """Answer what does not come to be a request, and close the connection."""
+        cycle = self.cycle
+        is_unanswered = cycle is not None and cycle.more_body and not cycle.response_started
+        if cycle is None or cycle.response_complete or (is_unanswered and not self.pipeline):
+            request_id = requestid.made()
+            token = logs.request_id.set(request_id)
+            response = problem.response()
+            logs.request_id.reset(token)
+            lines = [b"%b: %b" % header for header in response.raw_headers]
+            lines.append(b"%b: %b" % (requestid.HEADER, request_id.encode()))
+            lines += [*_joined(self.server_state.default_headers), b"connection: close"]
+            head = STATUS_LINE[response.status_code] + b"\r\n".join(lines)
+            self.transport.write(head + b"\r\n\r\n" + response.body)
+        self.transport.close()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         cycle.__class__ = _Exchange  # made by uvicorn, which has no other way to say of what class
@@ -148,7 +292,8 @@ class _Exchange(RequestResponseCycle):
                     if whole is not None:
                         await self._answer(whole)
                         return
-                await super().send(head)
+                headers = [*head["headers"], (requestid.HEADER, self._request_id)]
+                await super().send({**head, "headers": headers})
         await super().send(message)
 
     def _whole(self, head: HTTPResponseStartEvent, body: bytes) -> bytes | None:
@@ -165,10 +310,16 @@ class _Exchange(RequestResponseCycle):
             return None
         if length != b"%d" % len(body) or self.scope["method"] == "HEAD":
             return None
-        lines += [b"%b: %b" % header for header in self.default_headers]
+        lines.append(b"%b: %b" % (requestid.HEADER, self._request_id))
+        lines += _joined(self.default_headers)
         if not self.keep_alive:
             lines.append(b"connection: close")
         return b"%b%b\r\n\r\n%b" % (STATUS_LINE[head["status"]], b"\r\n".join(lines), body)
+
+    @property
+    def _request_id(self) -> bytes:
+        of: str = self.scope[requestid.SCOPE]  # type: ignore[typeddict-item]
+        return of.encode()
 
     async def _answer(self, whole: bytes) -> None:
         if self.flow.write_paused and not self.disconnected:
@@ -182,6 +333,23 @@ class _Exchange(RequestResponseCycle):
         if not self.keep_alive:
             self.transport.close()
         self.on_response()
+
+
+_UNBOUNDED: Final = Connections()
+
+
+class _Joined:
+    """The headers of every answer as they are written; uvicorn makes them once a second."""
+
+    headers: ClassVar[list[tuple[bytes, bytes]]] = []
+    lines: ClassVar[list[bytes]] = []
+
+
+def _joined(headers: list[tuple[bytes, bytes]]) -> list[bytes]:
+    if headers is not _Joined.headers:
+        _Joined.headers = headers
+        _Joined.lines = [b"\r\n".join([b"%b: %b" % header for header in headers])] * bool(headers)
+    return _Joined.lines
 
 
 def connection_of(scope: Scope) -> Connection | None:

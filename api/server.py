@@ -5,13 +5,19 @@ import gc
 import resource
 import signal
 import socket
+import sys
+from functools import partial
 from types import FrameType
 
 import structlog
 import uvicorn
+from starlette.types import ASGIApp
 
 from api import app, listener
 from api.access import exposure
+from api.addresses import is_loopback
+from api.edge import headers
+from api.edge.connections import bounded
 from api.gateway import Gateway
 from api.protocol import Protocol
 from api.settings import ApiSettings
@@ -19,8 +25,8 @@ from api.tls import Certificate
 from wire import logs
 
 log = structlog.get_logger(__name__)
-OTHER_FILES = 1_024
-"""Open files beside streams: connections that post, Kafka, logs."""
+OTHER_FILES = 256
+"""Open files beside connections: Kafka's, logs, what is served."""
 
 GARBAGE_THRESHOLD = 20_000
 """Objects made, less those dropped, between two looks for cyclic garbage."""
@@ -44,13 +50,12 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to serve, and to watch the certificate."""
         await super().startup(sockets)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._hang_up)
         if self._certificate is not None:
             self._watching = asyncio.create_task(self._certificate.watch.run(), name="certificate")
-        if self._certificate is not None or self._gateway.gate is not None:
-            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._hang_up)
 
     def _hang_up(self) -> None:
-        """Read certificate and keys anew."""
+        """Read certificate and keys anew; by default this signal ends a process."""
         if self._certificate is not None:
             self._certificate.watch.look()
         if self._gateway.gate is not None:
@@ -68,13 +73,13 @@ def serve(settings: ApiSettings) -> int:
     Raises:
         AddressError: the address to listen on can't be had.
         ExposedError: others could come in without being asked who they are.
+        AuditError: the audit log can't be written.
         CertificateError: the certificate to serve with can't be used.
         KeyFileError: the file of API keys can't be used.
         KeySetError: the file of those who sign tokens can't be used.
     """
     logs.configure(settings, "api")
-    certificate = Certificate(settings) if settings.api_tls_certificate else None
-    _allow_open_files(settings.stream_clients + OTHER_FILES)
+    files = _allow_open_files(settings.api_connections + OTHER_FILES)
     sock = (
         socket.socket(fileno=settings.api_fd)
         if settings.api_fd is not None
@@ -84,23 +89,11 @@ def serve(settings: ApiSettings) -> int:
     sockets = [sock]
     if settings.api_worker_fd is not None:
         sockets.append(socket.socket(fileno=settings.api_worker_fd))
-    application = app.create(settings)
-    config = uvicorn.Config(
-        application,
-        loop=settings.api_event_loop,
-        http=Protocol,
-        ws="none",
-        lifespan="on",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        timeout_graceful_shutdown=settings.api_shutdown_grace_seconds,
-        ssl_context_factory=(lambda _config, _default: certificate.context)
-        if certificate
-        else None,
-    )
     host, port = sock.getsockname()[:2]
+    application = app.create(settings, on_loopback=is_loopback(host))
+    audit = application.gateway.audit
+    certificate = Certificate(settings, audit) if settings.api_tls_certificate else None
+    config = configured(application, settings, certificate, files)
     log.info("listening", host=host, port=port, tls=certificate is not None)
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, _end)
@@ -109,14 +102,44 @@ def serve(settings: ApiSettings) -> int:
     return 0
 
 
-def _allow_open_files(wanted: int) -> None:
-    """Raise the soft limit (often 1024) as far as the hard one lets us: a stream is a file."""
+def configured(
+    application: ASGIApp,
+    settings: ApiSettings,
+    certificate: Certificate | None = None,
+    files: int = sys.maxsize,
+) -> uvicorn.Config:
+    """Configure uvicorn for a gateway; `files` may be open at a time."""
+    connections = bounded(settings, max(1, files - OTHER_FILES))
+    return uvicorn.Config(
+        application,
+        loop=settings.api_event_loop,
+        http=partial(Protocol, connections=connections),  # type: ignore[arg-type] # makes one
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        headers=headers.of_every_answer(settings, tls=certificate is not None),
+        timeout_graceful_shutdown=settings.api_shutdown_grace_seconds,
+        ssl_context_factory=(lambda _config, _default: certificate.context)
+        if certificate
+        else None,
+    )
+
+
+def _allow_open_files(wanted: int) -> int:
+    """Raise the soft limit (often 1024) as far as the hard one lets us: a connection is a file.
+
+    Give how many may be open now.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft != resource.RLIM_INFINITY and allowed > soft:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
     if allowed < wanted:
-        log.warning("fewer files may be open than streams are allowed", files=allowed)
+        log.warning("fewer files may be open than connections are allowed", files=allowed)
+    return allowed
 
 
 def _collect_less() -> None:

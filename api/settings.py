@@ -5,6 +5,8 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import Field, FilePath, SecretStr, model_validator
 
 from api.access.settings import AccessSettings
+from api.edge.settings import EdgeSettings
+from wire.audit import AuditSettings
 from wire.options import Option
 from wire.posted import MAX_TRANSACTION_BYTES
 from wire.settings import Addresses, KafkaSettings, Settings, TracingSettings
@@ -37,7 +39,9 @@ class TlsSettings(Settings):
         return self
 
 
-class ApiSettings(KafkaSettings, TlsSettings, AccessSettings, TracingSettings):
+class ApiSettings(
+    KafkaSettings, TlsSettings, AccessSettings, EdgeSettings, AuditSettings, TracingSettings
+):
     """What one gateway process needs to know."""
 
     # --- serving
@@ -163,6 +167,9 @@ class ApiSettings(KafkaSettings, TlsSettings, AccessSettings, TracingSettings):
     stream_clients: int = Field(10_000, ge=1, description="most open streams in one process")
     stream_clients_per_address: int = Field(
         10_000, ge=1, description="most open streams of one client address in one process"
+    )
+    stream_clients_per_credential: int = Field(
+        10_000, ge=1, description="most open streams of one credential in one process"
     )
     stream_filters: int = Field(
         128, ge=1, description="most different filters in use at a time in one process"

@@ -10,6 +10,7 @@ import structlog
 from api.errors import CertificateError
 from api.settings import TlsSettings
 from api.watch import Watch
+from wire.audit import Audit, Event
 
 log = structlog.get_logger(__name__)
 
@@ -17,7 +18,7 @@ log = structlog.get_logger(__name__)
 class Certificate:
     """The certificate and key that connections are served with."""
 
-    def __init__(self, settings: TlsSettings) -> None:
+    def __init__(self, settings: TlsSettings, audit: Audit | None = None) -> None:
         """Load certificate and key.
 
         Raises:
@@ -30,6 +31,7 @@ class Certificate:
         secret = settings.api_tls_key_password
         # Never None: OpenSSL would ask for the password on the terminal.
         self._password = secret.get_secret_value() if secret else ""
+        self._audit = audit or Audit("api")
         self.watch = Watch(
             (self._certificate, self._key), settings.api_tls_poll_seconds, self.reload
         )
@@ -42,8 +44,10 @@ class Certificate:
             self._load(self.context)
         except (CertificateError, OSError) as error:
             log.error("certificate not loaded; the old one is kept", error=str(error))  # noqa: TRY400
+            self._audit.record(Event.CERTIFICATE_REFUSED, file=str(self._certificate))
         else:
             log.info("certificate loaded", certificate=str(self._certificate))
+            self._audit.record(Event.CERTIFICATE_RENEWED, file=str(self._certificate))
 
     def _loaded(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -148,7 +148,8 @@ def requests(plan: Plan) -> Iterator[bytes]:
     for _ in range(max(16, POOL // plan.records)):
         body = "\n".join(transaction() for _ in range(plan.records))
         yield (
-            f"POST /transactions HTTP/1.1\r\nHost: bench\r\nContent-Type: {media_type}\r\n{prefer}"
+            "POST /transactions HTTP/1.1\r\nHost: localhost\r\n"
+            f"Content-Type: {media_type}\r\n{prefer}"
             f"Content-Length: {len(body)}\r\n\r\n{body}"
         ).encode()
 

@@ -26,7 +26,7 @@ def main() -> None:
     """Read the order, connect, count, report."""
     order = json.loads(sys.stdin.readline())
     request = (
-        f"GET {order['path']} HTTP/1.1\r\nHost: bench\r\nAccept: text/event-stream\r\n\r\n"
+        f"GET {order['path']} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n"
     ).encode()
     poll = select.epoll()
     sockets: dict[int, socket.socket] = {}

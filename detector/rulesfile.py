@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from detector.errors import RulesError
 from detector.rules import KINDS, AnyRule, RuleSet
 from detector.rules.rule import Duration
+from wire.audit import Audit, Event
 
 log = structlog.get_logger(__name__)
 DEFAULT_NAME: Final = "default_rules.toml"
@@ -69,15 +70,17 @@ def parse(content: bytes, name: str) -> RuleSet:
 class RulesSource:
     """A rules file that may change while the detector runs."""
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, audit: Audit | None = None) -> None:
         """Read the file for the first time.
 
         Raises:
             RulesError: as for `load`.
         """
         self._path = path
+        self._audit = audit or Audit("detector")
         self._stamp = self._stat()
         self.rules = load(path)
+        self._record(Event.RULES_LOADED, rules_version=self.rules.version)
 
     def poll(self, *, force: bool = False) -> RuleSet | None:
         """Give the new rules if the file has changed and is good, else None.
@@ -93,13 +96,19 @@ class RulesSource:
             rules = load(self._path)
         except RulesError as error:
             log.warning("rules kept", error=str(error), rules_version=self.rules.version)
+            self._record(Event.RULES_REFUSED, rules_version=self.rules.version)
             return None
         if rules.version == self.rules.version:
             log.info("rules are the same", rules_version=rules.version)
             return None
-        log.info("rules changed", rules_version=rules.version, before=self.rules.version)
+        versions = {"rules_version": rules.version, "before": self.rules.version}
+        log.info("rules changed", **versions)
+        self._record(Event.RULES_CHANGED, **versions)
         self.rules = rules
         return rules
+
+    def _record(self, event: Event, **versions: str) -> None:
+        self._audit.record(event, file=str(self._path or DEFAULT_NAME), **versions)
 
     def _stat(self) -> tuple[int, int, int] | None:
         if self._path is None:

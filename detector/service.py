@@ -32,6 +32,7 @@ from detector.settings import DetectorSettings
 from detector.states import State
 from detector.worker import Worker
 from wire import access, kafka, logs, topics, tracing
+from wire import audit as audit_log
 from wire.errors import AccessError
 from wire.metrics import MetricsError
 
@@ -48,10 +49,12 @@ def serve(settings: DetectorSettings) -> int:
 
     Raises:
         RulesError: the rules file can't be used.
+        AuditError: the audit log can't be written.
         MetricsError: the port for metrics can't be had.
     """
     logs.configure(settings, "detector")
-    rules = RulesSource(settings.detector_rules)
+    audit = audit_log.opened(settings, "detector")
+    rules = RulesSource(settings.detector_rules, audit)
     # What lives long is no garbage; and a batch makes many objects, but no cycles of them. Looking
     # for some in the midst of each would take a quarter of the time.
     gc.freeze()

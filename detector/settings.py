@@ -5,11 +5,12 @@ from typing import Annotated
 from pydantic import Field, FilePath
 
 from detector.windows import DEFAULT_LIMITS
+from wire.audit import AuditSettings
 from wire.options import Option
 from wire.settings import KafkaSettings, TracingSettings
 
 
-class DetectorSettings(KafkaSettings, TracingSettings):
+class DetectorSettings(KafkaSettings, AuditSettings, TracingSettings):
     """What one detector process needs to know."""
 
     # --- deciding

@@ -4,6 +4,7 @@ FraudstreamError
 ├── SettingsError           a setting is missing or malformed; names variable, value and expectation
 ├── MessageError            bytes that are no transaction or verdict; carries the field errors
 ├── BrokerUnreachableError  no Kafka broker answered within the time given
+├── AuditError              the audit log can't be written
 └── AccessError             Kafka does not let us in, or not do what we asked; says who lacks what
 """
 
@@ -43,6 +44,10 @@ class MessageError(FraudstreamError):
 
 class BrokerUnreachableError(FraudstreamError):
     """No Kafka broker answered within the time given."""
+
+
+class AuditError(FraudstreamError):
+    """The audit log can't be written; the text names file and cause."""
 
 
 class AccessError(FraudstreamError):

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from contextvars import ContextVar
 from typing import Any
 
 import structlog
@@ -15,6 +16,9 @@ from wire.settings import Settings
 _EXPECTED = ("CONCURRENT_TRANSACTIONS", "ConcurrentTransactions", "NotEnoughReplicasError")
 # The libraries' debug lines show what goes over their connections: records, passwords, tokens.
 _OURS = frozenset({"api", "compose", "detector", "loadgen", "wire"})
+
+request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
+"""The id of the HTTP request at hand: it stands in each line logged meanwhile."""
 
 
 def configure(settings: Settings, part: str) -> None:
@@ -35,6 +39,7 @@ def configure(settings: Settings, part: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _named(part),
         tracing.add_ids,
+        _of_request,
     ]
     structlog.configure(
         processors=[
@@ -63,6 +68,7 @@ def configure(settings: Settings, part: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
+    logging.getLogger("audit").setLevel(logging.INFO)  # at any level
     if settings.log_level != "debug":  # what these tell at info is for their own developers
         for library in ("aiokafka", "httpx"):
             logging.getLogger(library).setLevel(logging.WARNING)
@@ -74,6 +80,12 @@ def _named(part: str) -> Any:
         return event
 
     return add
+
+
+def _of_request(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+    if of := request_id.get():
+        event["request_id"] = of
+    return event
 
 
 def _not_expected(record: logging.LogRecord) -> bool:

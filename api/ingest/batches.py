@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 from starlette.types import Receive
 
+from api.edge.limits import Spend
 from api.errors import DeliveryError, OverloadedError
 from api.ingest import answers, bodies
 from api.ingest.answers import Answer
@@ -60,13 +61,27 @@ class Results:
     characters or one problem.
     """
 
-    def __init__(self, outbox: Outbox, verdicts: Verdicts, settings: ApiSettings) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        verdicts: Verdicts,
+        settings: ApiSettings,
+        spend: Spend | None = None,
+    ) -> None:
         self._outbox = outbox
         self._verdicts = verdicts
         self._max_bytes = settings.max_transaction_bytes
         self._patience = settings.delivery_timeout
         self._entries: list[tuple[str, Batch] | Problem] = []
         self._batches: dict[Batch, None] = {}
+        self._spend = spend
+        self._paid = 1  # with the request
+
+    def known(self, records: int) -> None:
+        """Have so many records in all be charged to the client, if it is held to a limit."""
+        if self._spend is not None and records > self._paid:
+            self._spend(records - self._paid)
+            self._paid = records
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -210,6 +225,7 @@ async def take_array(body: bytes, results: Results, max_records: int) -> None:
         raise Problem(NOT_JSON, f"not valid JSON: {error}") from None
     if len(records) > max_records:
         raise _too_many(max_records)
+    results.known(len(records))
     await results.take(list(map(bytes, records)))
 
 
@@ -224,12 +240,16 @@ async def take_lines(receive: Receive, results: Results, settings: ApiSettings) 
     """
     lines = Lines(settings.max_transaction_bytes)
     size = 0
-    async for chunk in bodies.chunks(receive):
-        size += len(chunk)
-        if size > settings.max_body_bytes:
-            raise bodies.too_large("max_body_bytes", settings.max_body_bytes)
-        await _take(lines.feed(chunk), results, settings)
-    await _take(lines.feed(b"\n"), results, settings)
+    try:
+        async for chunk in bodies.chunks(receive):
+            size += len(chunk)
+            if size > settings.max_body_bytes:
+                raise bodies.too_large("max_body_bytes", settings.max_body_bytes)
+            await _take(lines.feed(chunk), results, settings)
+            results.known(len(results))
+        await _take(lines.feed(b"\n"), results, settings)
+    finally:
+        results.known(len(results))  # also of those that were cut short
 
 
 async def _take(lines: Sequence[bytes], results: Results, settings: ApiSettings) -> None:

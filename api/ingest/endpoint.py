@@ -10,8 +10,10 @@ from fastapi import APIRouter, Request
 from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
+from api.edge import requestid
+from api.edge.limits import Limits
 from api.errors import DeliveryError
 from api.ingest import answers, batches, bodies, preferences
 from api.ingest.answers import Answer
@@ -44,16 +46,17 @@ register_url_convertor("anything", _Anything())
 class Ingest:
     """Takes transactions in over HTTP."""
 
-    def __init__(self, settings: ApiSettings) -> None:
+    def __init__(self, settings: ApiSettings, limits: Limits) -> None:
         self.counts = Counts()
         self._settings = settings
+        self._limits = limits
         self._topic = settings.transactions_topic.encode()
         self._masking = Masking(settings)
         self._outbox = Outbox(settings)
         self._verdicts = Verdicts(settings.verdict_index_size, settings.max_verdict_waiters)
         limit = settings.max_requests_in_flight
         # Made once: under overload, to refuse is nearly all that there is to do.
-        self._too_many = _messages(
+        self._too_many = _Refusal(
             Problem(
                 OVERLOADED,
                 f"max_requests_in_flight ({limit}) is reached",
@@ -127,8 +130,7 @@ class Ingest:
         if counts.requests_in_flight >= self._settings.max_requests_in_flight:
             counts.answered(OVERLOADED.status, began)
             counts.problems[OVERLOADED.code] += 1
-            for message in self._too_many:
-                await send(message)
+            await self._too_many.send(scope, send)
             connection = connection_of(scope)
             if connection is not None:
                 # A refusal costs half of what a transaction does. A client that asks again at
@@ -166,11 +168,11 @@ class Ingest:
             elif name == b"prefer":
                 prefer = b"%b,%b" % (prefer, value)
         if bodies.form(content_type) == "ndjson":
-            return await self._take_lines(receive)
+            return await self._take_lines(scope, receive)
         # A timer costs as much as to validate a transaction, and most bodies come in one piece.
         body = await (self._read(receive) if is_whole(scope) else self._read_in_time(receive))
         if body[:1] != b"{" and bodies.is_array(body):
-            results = self._results()
+            results = self._results(scope)
             await batches.take_array(body, results, settings.max_batch_records)
             return await results.answer()
         wait = preferences.wait_seconds(prefer.decode("latin-1")) if prefer else None
@@ -227,8 +229,8 @@ class Ingest:
         answer.headers.append((b"preference-applied", b"wait=%d" % seconds))
         return answer
 
-    async def _take_lines(self, receive: Receive) -> Answer:
-        results = self._results()
+    async def _take_lines(self, scope: Scope, receive: Receive) -> Answer:
+        results = self._results(scope)
         try:
             async with asyncio.timeout(self._settings.body_timeout):
                 await batches.take_lines(receive, results, self._settings)
@@ -238,8 +240,9 @@ class Ingest:
             raise await results.cut_short(problem) from None
         return await results.answer()
 
-    def _results(self) -> batches.Results:
-        return batches.Results(self._outbox, self._verdicts, self._settings)
+    def _results(self, scope: Scope) -> batches.Results:
+        spend = self._limits.spender(scope)
+        return batches.Results(self._outbox, self._verdicts, self._settings, spend)
 
     def _look_up(self, transaction_id: str, viewer: Viewer) -> Response:
         verdict = self._verdicts.find(transaction_id)
@@ -265,13 +268,21 @@ class Ingest:
             await problem.response()(scope, receive, send)
 
 
-def _messages(problem: Problem) -> tuple[Message, Message]:
-    response = problem.response()
-    headers = response.raw_headers
-    return (
-        {"type": "http.response.start", "status": response.status_code, "headers": headers},
-        {"type": "http.response.body", "body": response.body},
-    )
+class _Refusal:
+    """A problem written ahead, all but the request's id."""
+
+    def __init__(self, problem: Problem) -> None:
+        response = problem.response()
+        self._status = response.status_code
+        self._headers = [each for each in response.raw_headers if each[0] != b"content-length"]
+        self._body = bytes(response.body).removesuffix(b"}")
+
+    async def send(self, scope: Scope, send: Send) -> None:
+        of = (requestid.of(scope) or "").encode()
+        body = b'%b,"request_id":"%b"}' % (self._body, of)
+        headers = [*self._headers, (b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": self._status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
 
 
 class _Endpoint:

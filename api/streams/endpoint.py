@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from api import pages
+from api.edge.clients import Client, client_of
 from api.errors import PositionError
 from api.masking import Masking
 from api.negotiation import wants_page
@@ -20,6 +21,7 @@ from api.streams.catchup import Wish
 from api.streams.eventstream import EventStream
 from api.streams.hub import Hub
 from api.streams.position import STREAMS, Position, decode
+from wire.audit import Audit
 
 MAX_UNIX_MS: Final = 253_402_300_799_999
 """The last millisecond of the year 9999."""
@@ -43,16 +45,16 @@ A browser that navigates here (`Accept: text/html`) gets a page instead, unless 
 """
 
 
-def routes(hub: Hub, settings: ApiSettings) -> APIRouter:
+def routes(hub: Hub, settings: ApiSettings, audit: Audit) -> APIRouter:
     """Make the three streams."""
     router = APIRouter(tags=["streams"])
     admission = Admission(settings)
 
-    def open_stream(wish: Wish, address: str) -> Response:
+    def open_stream(wish: Wish, client: Client) -> Response:
         if hub.draining:
             raise Problem(SHUTTING_DOWN, "open the stream again in a moment")
-        admission.check(address, wish.only)
-        return EventStream(hub, hub.replays, admission, wish, address)
+        admission.check(client, wish.only)
+        return EventStream(hub, admission, wish, client, audit)
 
     masking = Masking(settings)
     for name in STREAMS:
@@ -64,7 +66,7 @@ def _add(
     router: APIRouter,
     name: str,
     masking: Masking,
-    open_stream: Callable[[Wish, str], Response],
+    open_stream: Callable[[Wish, Client], Response],
 ) -> None:
     async def stream(
         request: Request,
@@ -100,7 +102,7 @@ def _add(
         position = _position(at, name) if at else None
         start = _since(since) if since and position is None else None
         wish = Wish(name, only, position, start)
-        return open_stream(wish, request.client.host if request.client else "")
+        return open_stream(wish, client_of(request.scope))
 
     path = f"/stream/{name}"
     router.add_api_route(

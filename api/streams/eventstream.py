@@ -11,6 +11,7 @@ went away or that the server shuts down. Two things are done otherwise, for the 
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncGenerator, Mapping
 from typing import Final
 
@@ -20,13 +21,14 @@ from sse_starlette.sse import SendTimeoutError
 from starlette.types import Message, Receive, Scope, Send
 
 from api.access.principal import PRINCIPAL
+from api.edge.clients import Client
 from api.protocol import connection_of
 from api.streams import sse
 from api.streams.admission import Admission
 from api.streams.catchup import Catchup, Wish
 from api.streams.hub import Hub
-from api.streams.replay import Replays
 from api.streams.subscription import Cause, Subscription
+from wire.audit import Audit, Event
 
 log = structlog.get_logger(__name__)
 
@@ -40,7 +42,12 @@ class EventStream(EventSourceResponse):
     """One client's stream."""
 
     def __init__(
-        self, hub: Hub, replays: Replays, admission: Admission, wish: Wish, address: str
+        self,
+        hub: Hub,
+        admission: Admission,
+        wish: Wish,
+        client: Client,
+        audit: Audit,
     ) -> None:
         settings = hub.settings
         super().__init__(
@@ -52,10 +59,11 @@ class EventStream(EventSourceResponse):
             client_close_handler_callable=self._client_gone,
         )
         self._hub = hub
-        self._replays = replays
+        self._replays = hub.replays
         self._admission = admission
         self._wish = wish
-        self._address = address
+        self._client = client
+        self._audit = audit
         self._member = Subscription(settings.stream_queue_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -78,7 +86,9 @@ class EventStream(EventSourceResponse):
 
     async def _chunks(self) -> AsyncGenerator[bytes, None]:
         hub, wish, member = self._hub, self._wish, self._member
-        with self._admission.counted(self._address, wish.only):
+        with self._admission.counted(self._client, wish.only):
+            began = time.monotonic()
+            self._record(Event.STREAM_OPENED)
             hub.enter(member, wish.stream)
             catching_up = asyncio.create_task(self._catch_up())
             try:
@@ -88,6 +98,20 @@ class EventStream(EventSourceResponse):
             finally:
                 catching_up.cancel()
                 hub.leave(member, wish.stream, wish.only)
+                seconds = round(time.monotonic() - began, 3)
+                cause = member.cause or Cause.CLIENT
+                self._record(Event.STREAM_CLOSED, seconds=seconds, cause=cause.value)
+
+    def _record(self, event: Event, **fields: object) -> None:
+        wish, client = self._wish, self._client
+        self._audit.record(
+            event,
+            principal=client.credential,
+            address=client.address,
+            stream=wish.stream,
+            filters=list(wish.only.names) if wish.only else None,
+            **fields,
+        )
 
     async def _catch_up(self) -> None:
         done = False

@@ -30,6 +30,12 @@ class Filter:
     """What the client may see; who shares a filter sees the same."""
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """The names of its conditions, without what they are about."""
+        names = ("min_amount", "account", "currency", "rule")
+        return tuple(name for name in names if getattr(self, name) is not None)
+
+    @property
     def is_masked(self) -> bool:
         """Whether accounts are hidden from its clients."""
         return self.viewer.is_masked

@@ -11,6 +11,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context
 from typing import Any, Final
 
 import structlog
@@ -105,7 +106,8 @@ class Hub:
                 await signal()
                 self._drain()
 
-            self._drain_signal = asyncio.create_task(wait())
+            # Not of the request that came first: what it logs is of the whole process.
+            self._drain_signal = asyncio.get_running_loop().create_task(wait(), context=Context())
             self._tasks.append(self._drain_signal)
 
     @property

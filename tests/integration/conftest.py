@@ -21,7 +21,7 @@ from confluent_kafka import Consumer, TopicPartition
 from starlette.types import ASGIApp
 
 from api import app, listener
-from api.protocol import Protocol
+from api.server import configured
 from api.settings import ApiSettings
 from wire import kafka, topics
 from wire.messages import Transaction, Verdict, decode_transaction, encode
@@ -50,10 +50,7 @@ async def serve(
     settings = ApiSettings(**(kafka.model_dump() | {"api_event_loop": "asyncio"} | given))
     sock = listener.bind("127.0.0.1", 0)
     application = app.create(settings)
-    config = uvicorn.Config(
-        wrap(application), http=Protocol, ws="none", log_config=None, lifespan="on",
-        timeout_graceful_shutdown=settings.api_shutdown_grace_seconds,
-    )  # fmt: skip
+    config = configured(wrap(application), settings)
     server = uvicorn.Server(config)
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
     running = asyncio.create_task(server.serve(sockets=[sock]))

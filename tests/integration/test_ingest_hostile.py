@@ -15,7 +15,7 @@ from wire.settings import KafkaSettings
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
 VALID = b'{"source":"a","target":"b","amount":1}'
-HEAD = b"POST /transactions HTTP/1.1\r\nHost: x\r\nContent-Type: %b\r\n"
+HEAD = b"POST /transactions HTTP/1.1\r\nHost: localhost\r\nContent-Type: %b\r\n"
 
 
 def with_source(text: bytes) -> bytes:

@@ -24,7 +24,7 @@ def never_reading(gateway: GatewayProcess, count: int, path: str) -> Iterator[li
             client = stack.enter_context(socket.socket())
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             client.connect(("127.0.0.1", gateway.port))
-            client.sendall(f"GET {path} HTTP/1.1\r\nHost: t\r\n\r\n".encode())
+            client.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
             opened.append(client)
         yield opened
 

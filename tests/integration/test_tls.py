@@ -141,7 +141,7 @@ def test_who_speaks_no_tls_is_let_go(served: Served) -> None:
     with served.client() as client:
         until(lambda: is_ready(client), lambda: process.output)
         for data in (
-            b"GET / HTTP/1.1\r\nhost: x\r\n\r\n",
+            b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n",
             b"\x16\x03\x01\x00\x05hello",
             b"\0" * 99,
         ):

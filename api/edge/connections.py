@@ -1,0 +1,75 @@
+"""How many connections there may be, in all and from one address, and how long a header takes.
+
+What is not accepted yet waits in the listening socket's queue, which the kernel bounds.
+"""
+
+from collections import Counter
+from typing import Final
+
+from api.edge.addresses import Networks, counted
+from api.edge.settings import EdgeSettings
+from api.problems import OVERLOADED, TOO_MANY, Kind, Problem
+
+HEADER_TIMEOUT_S: Final = 10.0
+HEADER_BYTES: Final = 32_768
+_ANY: Final = 1 << 62
+
+
+class Connections:
+    """Counts one process's connections."""
+
+    def __init__(
+        self,
+        most: int = _ANY,
+        most_per_address: int = _ANY,
+        proxies: tuple[str, ...] = (),
+        header_seconds: float = HEADER_TIMEOUT_S,
+        header_bytes: int = HEADER_BYTES,
+    ) -> None:
+        """Take the bounds; `proxies` may have any number of connections each."""
+        self.header_seconds = header_seconds
+        self.header_bytes = header_bytes
+        self.refused = Counter[str]()
+        """Connections refused, by the setting that they were over."""
+        self._most = most
+        self._most_per_address = most_per_address
+        self._proxies = Networks(proxies)
+        self._open = 0
+        self._addresses = Counter[str]()
+
+    def enter(self, address: str) -> Problem | None:
+        """Count a connection from an address; give the problem instead if it is one too many."""
+        if self._open >= self._most:
+            return self._refuse(OVERLOADED, "api_connections", self._most)
+        if address not in self._proxies:
+            client = counted(address)
+            if self._addresses[client] >= self._most_per_address:
+                limit = "api_connections_per_address"
+                return self._refuse(TOO_MANY, limit, self._most_per_address)
+            self._addresses[client] += 1
+        self._open += 1
+        return None
+
+    def leave(self, address: str) -> None:
+        """Count a connection out that was counted in."""
+        self._open -= 1
+        if address not in self._proxies:
+            client = counted(address)
+            self._addresses[client] -= 1
+            if not self._addresses[client]:
+                del self._addresses[client]
+
+    def _refuse(self, kind: Kind, limit: str, most: int) -> Problem:
+        self.refused[limit] += 1
+        return Problem(kind, f"{limit} ({most}) is reached", limit=limit)
+
+
+def bounded(settings: EdgeSettings, files: int) -> Connections:
+    """Make the bounds that settings say; `files` is how many connections can be open at all."""
+    return Connections(
+        min(settings.api_connections, files),
+        settings.api_connections_per_address or _ANY,
+        settings.trusted_proxies,
+        settings.api_header_timeout,
+        settings.api_header_bytes,
+    )
