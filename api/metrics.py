@@ -141,7 +141,12 @@ def _answering(workers: int) -> Metric:
 def of_worker(gateway: Gateway) -> Iterable[Metric]:
     """Give the families of this process, each sample labelled with its number."""
     worker = str(gateway.settings.api_worker)
-    of_parts = (*_of_ingest(gateway), *_of_streams(gateway), *_of_gate(gateway))
+    of_parts = (
+        *_of_ingest(gateway),
+        *_of_streams(gateway),
+        *_of_gate(gateway),
+        _of_limits(gateway),
+    )
     for family in (*of_parts, *metrics.process()):
         family.samples = [
             sample._replace(labels={**sample.labels, "worker": worker}) for sample in family.samples
@@ -216,6 +221,16 @@ def _of_gate(gateway: Gateway) -> Iterable[Metric]:
             {kind.code: refused[kind.code] for kind in (UNAUTHENTICATED, FORBIDDEN, CROSS_SITE)},
             "code",
         ),
+    )
+
+
+def _of_limits(gateway: Gateway) -> Metric:
+    limits = gateway.limits.refused
+    return counter(
+        "fraudstream_api_limited",
+        "Requests refused because their address or credential was over its rate.",
+        {name: limits[name] for name in ("address", "credential", "failure")},
+        "policy",
     )
 
 

@@ -61,6 +61,7 @@ def components() -> dict[str, Any]:
         "retriable": {"type": "boolean", "description": "whether sending the same again can help"},
         "errors": {"type": "array", "items": ref("FieldError")},
         "transaction_id": {**text, "description": "which transaction to send again"},
+        "request_id": {**text, "description": "as in X-Request-ID, and in the gateway's log"},
         "limit": {**text, "description": "the setting that the request is over"},
         **tally,
     }

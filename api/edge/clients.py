@@ -4,8 +4,8 @@ from typing import Any, NamedTuple
 
 from starlette.types import Scope
 
-from api.edge.addresses import UNKNOWN, counted
 from api.access.principal import PRINCIPAL
+from api.edge.addresses import UNKNOWN, counted
 
 
 class Client(NamedTuple):

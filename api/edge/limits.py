@@ -81,14 +81,11 @@ class Limits:
         if rate := settings.limit_credential_rate:
             policy = Policy("credential", rate, settings.limit_credential_burst, most)
             self._policies.append((policy, credential_of))
+        self.are_set = bool(self._policies)
+        """Whether there is any to hold requests to."""
         self._failures = Policy(
             "failure", settings.limit_failure_rate, settings.limit_failure_burst, most
         )
-
-    @property
-    def are_set(self) -> bool:
-        """Whether there is any to hold requests to."""
-        return bool(self._policies)
 
     def refusal(self, scope: Scope) -> Response | None:
         """Let a request (ASGI scope) in, or give the answer that refuses it; who asks is known."""

@@ -3,6 +3,7 @@
 POST /transactions is a bare ASGI route, so its description is written here and not derived.
 """
 
+from copy import deepcopy
 from typing import Any, Final
 
 import msgspec
@@ -10,6 +11,7 @@ import msgspec
 from api import problems
 from api.access import routes
 from api.access.session import PLAIN_NAME, SECURE_NAME
+from api.edge.limits import FREE
 from api.problems import Kind
 from api.schemas import components, ref
 from api.settings import ApiSettings
@@ -48,6 +50,22 @@ _LOCATION: Final = {
 _APPLIED: Final = {
     "description": "`wait=SECONDS`, if the answer was held back for the verdict",
     "schema": {"type": "string", "pattern": "^wait=[0-9]+$"},
+}
+_REQUEST_ID: Final = {
+    "description": "the request's own X-Request-ID, or one made for it",
+    "schema": {"type": "string", "pattern": "^[A-Za-z0-9._~:+/=@-]{1,128}$"},
+}
+_LIMITS: Final = {
+    "RateLimit": {
+        "description": "what is left to the client, where a limit is set",
+        "schema": {"type": "string"},
+        "example": '"address";r=99;t=10',
+    },
+    "RateLimit-Policy": {
+        "description": "the limits that it is held to (draft-ietf-httpapi-ratelimit-headers)",
+        "schema": {"type": "string"},
+        "example": '"address";q=100;w=10',
+    },
 }
 _DESCRIPTION: Final = """\
 Takes one transaction (a JSON object) or many (a JSON array, or NDJSON: one object a line).
@@ -89,7 +107,23 @@ def complete(document: dict[str, Any], settings: ApiSettings) -> dict[str, Any]:
                 del operation["responses"]["422"]
     if settings.authenticates:
         _close(document)
+    for name, path in document["paths"].items():
+        for operation in path.values():
+            _put_edge(operation["responses"], has_limit=not name.startswith(FREE))
     return document
+
+
+def _put_edge(responses: dict[str, Any], *, has_limit: bool) -> None:
+    """Describe what any operation may answer, and the headers that answers have."""
+    responses["421"] = _problem("The name in Host is none of the gateway's.", problems.UNKNOWN_HOST)
+    if has_limit:
+        over = _problem("Over a limit: come back after Retry-After.", problems.TOO_MANY)
+        responses["429"] = over | {"headers": over["headers"] | _LIMITS}
+    for status, response in responses.items():
+        headers = response.setdefault("headers", {})
+        headers["X-Request-ID"] = _REQUEST_ID
+        if has_limit and status.startswith("2"):
+            headers |= _LIMITS
 
 
 def _close(document: dict[str, Any]) -> None:
@@ -117,7 +151,7 @@ def _close(document: dict[str, Any]) -> None:
                 for scheme in ("credential", "session")
             ]
             if not need.is_open:
-                operation["responses"] |= _REFUSALS
+                operation["responses"] |= deepcopy(_REFUSALS)
 
 
 def _post(settings: ApiSettings) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from wire.settings import TopicSettings
 DEADLINE_S = 30
 SITES = Path(__file__).parents[2] / "deploy" / "proxy"
 JSON = {"source": "anna", "target": "ben", "amount": "1"}
+NAMES = ("localhost", "payments.example.com", "rebound.example")
 NGINX = """\
 daemon off;
 pid {here}/nginx.pid;
@@ -82,7 +83,7 @@ def caddy(run: Programs, here: Path, own: Certified, gateway: GatewayProcess, at
     file = here / "Caddyfile"
     file.write_text(CADDY.format(here=here) + site)
     env = {
-        "FRAUDSTREAM_SITE": f"https://localhost:{at}",
+        "FRAUDSTREAM_SITE": ", ".join(f"https://{name}:{at}" for name in NAMES),
         "FRAUDSTREAM_GATEWAYS": f"127.0.0.1:{gateway.port}",
         "HOME": str(here),
     }
@@ -92,7 +93,12 @@ def caddy(run: Programs, here: Path, own: Certified, gateway: GatewayProcess, at
 @pytest.fixture(scope="module")
 def gateway(shared_settings: TopicSettings) -> Iterator[GatewayProcess]:
     """Run a gateway whose heartbeats never come: what arrives was pushed on by nothing else."""
-    with gateways(shared_settings, stream_heartbeat_seconds=600) as (process,):
+    with gateways(
+        shared_settings,
+        stream_heartbeat_seconds=600,
+        api_trusted_proxies="127.0.0.1",
+        api_allowed_hosts="payments.example.com",
+    ) as (process,):
         yield process
 
 
@@ -202,6 +208,14 @@ async def test_posting(proxy: Proxy) -> None:
         answer = await client.post("/transactions", json=JSON | {"metadata": {"a": "b" * 20_000}})
         assert answer.status_code == 413
         assert answer.json()["code"] == "too-large"
+
+
+async def test_the_name_that_clients_use_arrives(proxy: Proxy) -> None:
+    """The gateway on loopback answers to it, as it is told to, and to no other."""
+    async with proxy.client() as client:
+        own = await client.get("/healthz", headers={"Host": "payments.example.com"})
+        other = await client.get("/healthz", headers={"Host": "rebound.example"})
+    assert (own.status_code, other.status_code) == (200, 421)
 
 
 async def test_events_come_one_by_one(

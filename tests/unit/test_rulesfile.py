@@ -1,5 +1,6 @@
 """Rules files: what they may say, what is said of a bad one, and what happens when one changes."""
 
+import json
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import detector
 from detector import rulesfile
 from detector.errors import RulesError
 from detector.rules import KINDS
+from wire.audit import Audit
 
 EXAMPLE = Path(detector.__file__).parent / "example_rules.toml"
 VALID = '[[rules]]\nid = "big"\nkind = "amount_limit"\nlimit = 900\n'
@@ -201,6 +203,30 @@ def test_a_bad_file_keeps_the_rules_and_says_so_once(tmp_path):
     assert [entry["event"] for entry in logs if entry not in kept] == ["rules-refused"] * 2
     path.write_text(VALID.replace("900", "1000"))
     assert source.poll() is not None
+
+
+def test_what_becomes_of_the_rules_is_recorded(tmp_path):
+    """Which rules were loaded, refused and put in force: version and file, not their text."""
+    path, recorded = tmp_path / "rules.toml", tmp_path / "audit.log"
+    path.write_text(VALID)
+    log = Audit("detector", recorded)
+    source = rulesfile.RulesSource(path, log)
+    old = source.rules.version
+    path.write_text("threshold = 0")
+    source.poll()
+    path.write_text(VALID.replace("900", "1000"))
+    source.poll()
+    log.close()
+    new = source.rules.version
+    lines = [json.loads(line) for line in recorded.read_text().splitlines()]
+    for line in lines:
+        del line["time"]
+    base = {"part": "detector", "file": str(path)}
+    assert lines == [
+        {"event": "rules-loaded", "rules_version": old, **base},
+        {"event": "rules-refused", "rules_version": old, **base},
+        {"event": "rules-changed", "rules_version": new, "before": old, **base},
+    ]
 
 
 def test_a_file_is_read_again_when_told(tmp_path):
