@@ -80,6 +80,9 @@ class RulesSource:
         self._audit = audit or Audit("detector")
         self._stamp = self._stat()
         self.rules = load(path)
+
+    def begin(self) -> None:
+        """Record the rules that are decided by from now on."""
         self._record(Event.RULES_LOADED, rules_version=self.rules.version)
 
     def poll(self, *, force: bool = False) -> RuleSet | None:

@@ -87,6 +87,7 @@ async def _serve(settings: DetectorSettings, rules: RulesSource) -> None:
     loop.add_signal_handler(signal.SIGHUP, lambda: rules.poll(force=True))
     try:
         async with serving(detector.metrics, settings):
+            rules.begin()
             await detector.run()
     finally:
         if traced is not None:

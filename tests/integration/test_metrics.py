@@ -20,7 +20,8 @@ from wire.metrics import Histogram, histogram, written
 from wire.settings import TopicSettings
 
 DEADLINE_S = 30.0
-LABELS = {"cause", "code", "decision", "le", "outcome", "partition", "rule", "status", "stream"}
+LABELS = {"cause", "code", "decision", "le", "outcome", "partition", "policy"}
+LABELS |= {"rule", "status", "stream"}
 JSON = {"content-type": "application/json"}
 Samples = dict[str, dict[tuple[tuple[str, str], ...], float]]
 

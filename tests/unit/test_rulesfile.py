@@ -211,6 +211,7 @@ def test_what_becomes_of_the_rules_is_recorded(tmp_path):
     path.write_text(VALID)
     log = Audit("detector", recorded)
     source = rulesfile.RulesSource(path, log)
+    source.begin()
     old = source.rules.version
     path.write_text("threshold = 0")
     source.poll()
