@@ -84,7 +84,7 @@ class Application(FastAPI):
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         gate = self.gateway.gate
-        if gate is not None:
+        if gate is not None and not gate.admits(scope):
             refusal = await gate.refusal(scope)
             if refusal is not None:
                 await refusal(scope, receive, send)

@@ -73,6 +73,26 @@ class Gate:
         if self.tokens is not None and self.tokens.keys.watch is not None:
             self.tokens.keys.watch.look()
 
+    def admits(self, scope: Scope) -> bool:
+        """Let a request in whose API key was checked before, with its principal; False: ask on.
+
+        The short way for who posts a thousand times a second.
+        """
+        said: bytes | None = None
+        for name, value in scope["headers"]:
+            if name == b"authorization":
+                if said is not None:
+                    return False
+                said = value
+        if said is None:
+            return False
+        principal = self.keys.recall(said, time.time())
+        need = routes.need(scope["path"])
+        if principal is None or need is None or not need.is_met_by(principal.scopes):
+            return False
+        scope[PRINCIPAL] = principal
+        return True
+
     async def refusal(self, scope: Scope) -> Response | None:
         """Let a request in (ASGI scope), with its principal; or give the answer that refuses it."""
         need = routes.need(scope["path"])
@@ -128,10 +148,14 @@ class Gate:
             return self._signed_in(scope, cookies)
         if given[: len(_BEARER)].lower() != _BEARER:
             raise _unauthenticated("send one `Authorization: Bearer` with an API key or a token")
+        credential = given[len(_BEARER) :].strip()
         try:
-            return await self.recognise(given[len(_BEARER) :].strip())
+            found = await self.recognise(credential)
         except CredentialError as error:
             raise _unauthenticated(str(error), is_given=True) from None
+        if credential.startswith(keys.PREFIX):
+            self.keys.remember(given, found)
+        return found
 
     def _signed_in(self, scope: Scope, cookies: bytes) -> Principal:
         value = session_in(scope["scheme"], cookies)

@@ -28,6 +28,10 @@ _SUPERVISOR_SCOPES: Final = frozenset(
 )
 
 
+MAX_RECENT: Final = 1024
+"""Headers with keys in them whose checks are remembered."""
+
+
 class _Held(NamedTuple):
     digest: bytes
     principal: Principal
@@ -51,6 +55,7 @@ class Keys:
         self._path = settings.api_keys_file
         self._own = _supervisors(settings)
         self._held: dict[bytes, _Held] = {}
+        self._recent: dict[bytes, Principal] = {}
         self.on_change: list[Callable[[], None]] = []
         """Called when the file was read anew."""
         files: tuple[Path, ...] = (self._path,) if self._path is not None else ()
@@ -68,6 +73,22 @@ class Keys:
         if not hmac.compare_digest(sha256(key).digest(), held.digest):
             raise CredentialError("there is no such API key")
         return _counting(held, now)
+
+    def recall(self, header: bytes, now: float) -> Principal | None:
+        """Give whose key a header was found to hold, since the file was last read.
+
+        By its hash: what takes time to find tells nothing of any header that was remembered.
+        """
+        found = self._recent.get(sha256(header).digest())
+        if found is None or (found.expires_at is not None and now >= found.expires_at):
+            return None
+        return found
+
+    def remember(self, header: bytes, principal: Principal) -> None:
+        """Note whose key a header holds."""
+        if len(self._recent) >= MAX_RECENT:
+            self._recent.clear()
+        self._recent[sha256(header).digest()] = principal
 
     def current(self, key_id: str, now: float) -> Principal:
         """Give whom a key stands for now, by the key's id.
@@ -95,6 +116,7 @@ class Keys:
 
     def _take(self, keys: Iterable[StoredKey]) -> None:
         self._held = {each.id.encode(): _held(each) for each in keys} | self._own
+        self._recent.clear()
 
 
 def _counting(held: _Held, now: float) -> Principal:

@@ -133,6 +133,26 @@ def test_a_changed_file_is_taken_and_a_bad_one_is_not(file: KeyFile) -> None:
     assert len(told) == 2
 
 
+def test_what_is_remembered_of_a_key_ends_with_it(file: KeyFile) -> None:
+    """It expires with the key, is forgotten when the file is read, and is bounded."""
+    text = file.add(expires_at=MADE + timedelta(days=1))
+    held = read(file)
+    header = f"Bearer {text}".encode()
+    assert held.recall(header, NOW) is None
+    found = held.check(text.encode(), NOW)
+    held.remember(header, found)
+    assert held.recall(header, NOW + 86_399) == found
+    assert held.recall(header, NOW + 86_400) is None
+    assert held.recall(header[:-1], NOW) is None
+    file.revoke(text)
+    held.reload()
+    assert held.recall(header, NOW) is None
+    for number in range(2 * keys.MAX_RECENT + 1):
+        held.remember(b"%d" % number, found)
+    assert 1 <= len(held._recent) <= keys.MAX_RECENT
+    assert str(2 * keys.MAX_RECENT).encode() not in held._recent
+
+
 def test_a_file_that_everyone_may_write_is_refused(file: KeyFile) -> None:
     """Else everyone could let themselves in."""
     file.path.chmod(0o602)
