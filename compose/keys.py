@@ -13,8 +13,9 @@ from api.access import keyfile
 from api.access.keyfile import StoredKey
 from api.access.scopes import SCOPES
 from api.errors import KeyFileError
+from wire.audit import ORDINARY, AuditSettings, Event, opened
 from wire.options import Option, guarded
-from wire.settings import Settings, load
+from wire.settings import load
 
 app = typer.Typer(
     help="Make, list and revoke the API keys of gateways.",
@@ -27,7 +28,7 @@ _SPAN: Final = re.compile(r"([1-9]\d{0,4})([mhdw])", re.ASCII)
 _UNITS: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
-class KeysSettings(Settings):
+class KeysSettings(AuditSettings):
     """Which file the keys are in."""
 
     api_keys_file: Annotated[Path, Option("--keys-file")] = Field(
@@ -64,8 +65,10 @@ def create(
         ends = None if expires_in is None else now + span(expires_in)
         wanted = [each for each in scopes.replace(",", " ").split() if each]
         text, key = keyfile.make(name, wanted, ends, now)
-        with keyfile.changing(_path(keys_file)) as stored:
+        settings = _settings(keys_file)
+        with keyfile.changing(settings.api_keys_file) as stored:
             stored.append(key)
+        _record(settings, Event.KEY_CREATED, key)
         typer.echo(text)
 
     raise typer.Exit(guarded(run))
@@ -80,7 +83,7 @@ def list_(
     """List the keys: what each allows, and until when."""
 
     def run() -> None:
-        stored = keyfile.read(_path(keys_file))
+        stored = keyfile.read(_settings(keys_file).api_keys_file)
         if as_json:
             for key in stored:
                 typer.echo(msgspec.json.encode(_shown(key)))
@@ -108,13 +111,15 @@ def revoke(
     """Revoke a key: gateways refuse it from their next look at the file on."""
 
     def run() -> None:
-        with keyfile.changing(_path(keys_file)) as stored:
+        settings = _settings(keys_file)
+        with keyfile.changing(settings.api_keys_file) as stored:
             place = next((i for i, key in enumerate(stored) if key.id == key_id), None)
             if place is None:
                 raise KeyFileError(f"there is no key {key_id!r}")
             key = stored[place]
             if key.revoked_at is None:
                 stored[place] = msgspec.structs.replace(key, revoked_at=keyfile.utc_now())
+        _record(settings, Event.KEY_REVOKED, key)
         typer.echo(f"revoked {key.id} ({key.name})")
 
     raise typer.Exit(guarded(run))
@@ -132,8 +137,16 @@ def span(text: str) -> timedelta:
     return timedelta(**{_UNITS[found[2]]: int(found[1])})
 
 
-def _path(given: str | None) -> Path:
-    return load(KeysSettings, **({"api_keys_file": given} if given else {})).api_keys_file
+def _settings(file: str | None) -> KeysSettings:
+    return load(KeysSettings, **({"api_keys_file": file} if file else {}))
+
+
+def _record(settings: KeysSettings, event: Event, key: StoredKey) -> None:
+    """Record a change of the keys, where there is an audit log: a command has no other."""
+    if settings.audit_log != ORDINARY:
+        audit = opened(settings, "keys")
+        audit.record(event, key=key.id, name=key.name, scopes=list(key.scopes))
+        audit.close()
 
 
 def _shown(key: StoredKey) -> dict[str, str]:

@@ -26,9 +26,11 @@ from api.access.routes import Need
 from api.access.session import Sessions, cookie_names
 from api.access.settings import AccessSettings
 from api.access.tokens import MAX_TOKEN_BYTES, Tokens
+from api.edge.clients import address_of
 from api.errors import CredentialError
 from api.negotiation import wants_page
-from api.problems import CROSS_SITE, FORBIDDEN, NOT_FOUND, UNAUTHENTICATED, Problem
+from api.problems import CROSS_SITE, FORBIDDEN, NOT_FOUND, UNAUTHENTICATED, Kind, Problem
+from wire.audit import Audit, Event
 
 log = structlog.get_logger(__name__)
 
@@ -41,14 +43,15 @@ _BEARER: Final = b"bearer "
 class Gate:
     """Lets in who may come in."""
 
-    def __init__(self, settings: AccessSettings) -> None:
+    def __init__(self, settings: AccessSettings, audit: Audit | None = None) -> None:
         """Read all keys.
 
         Raises:
             KeyFileError: the file of API keys can't be used.
             KeySetError: the file of those who sign tokens can't be used.
         """
-        self.keys = Keys(settings)
+        self.audit = audit or Audit("api")
+        self.keys = Keys(settings, self.audit)
         self.tokens = Tokens(settings) if settings.has_tokens else None
         self.sessions = Sessions(settings)
         self.refused = Counter[str]()
@@ -98,16 +101,28 @@ class Gate:
         need = routes.need(scope["path"])
         if need is not None and need.is_open:
             return None
+        principal: Principal | None = None
         try:
             principal = await self._principal(scope)
             _check_scopes(need, principal)
         except Problem as problem:
             if problem.kind is UNAUTHENTICATED and _wants_page(scope):
                 return _to_sign_in(scope)
-            self.refused[problem.kind.code] += 1
+            self._deny(scope, problem.kind, principal)
             return problem.response()
         scope[PRINCIPAL] = principal
         return None
+
+    def _deny(self, scope: Scope, kind: Kind, principal: Principal | None) -> None:
+        self.refused[kind.code] += 1
+        if kind.status != NOT_FOUND.status:
+            self.audit.record(
+                Event.DENIED,
+                principal=None if principal is None else principal.id,
+                address=address_of(scope),
+                code=kind.code,
+                at=routes.name(scope["path"]),
+            )
 
     def current(self, principal: Principal) -> Principal | None:
         """Give a principal with the rights it has by now; None if its credential counts no more."""
@@ -122,6 +137,14 @@ class Gate:
             return None
         ends = [each for each in (principal.expires_at, found.expires_at) if each is not None]
         return replace(found, expires_at=min(ends)) if ends else found
+
+    def session_of(self, scope: Scope) -> str | None:
+        """Give the id of who is signed in, for the record; None if nobody is."""
+        cookies = b"; ".join(value for name, value in scope["headers"] if name == b"cookie")
+        try:
+            return self._signed_in(scope, cookies).id
+        except Problem:
+            return None
 
     async def recognise(self, credential: bytes) -> Principal:
         """Give whom an API key or a token stands for.

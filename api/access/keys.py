@@ -16,6 +16,7 @@ from api.access.scopes import METRICS_READ, STREAM_FRAUD, STREAM_LEGIT, TRANSACT
 from api.access.settings import AccessSettings
 from api.errors import CredentialError, KeyFileError
 from api.watch import Watch
+from wire.audit import Audit, Event
 
 log = structlog.get_logger(__name__)
 
@@ -46,13 +47,14 @@ _NOBODY: Final = _Held(secrets.token_bytes(32), Principal("", "", frozenset()), 
 class Keys:
     """The keys that count, kept up with the file that they are in."""
 
-    def __init__(self, settings: AccessSettings) -> None:
+    def __init__(self, settings: AccessSettings, audit: Audit | None = None) -> None:
         """Read the keys.
 
         Raises:
             KeyFileError: the file can't be used.
         """
         self._path = settings.api_keys_file
+        self._audit = audit or Audit("api")
         self._own = _supervisors(settings)
         self._held: dict[bytes, _Held] = {}
         self._recent: dict[bytes, Principal] = {}
@@ -109,8 +111,10 @@ class Keys:
             self._take(keyfile.read(self._path))
         except KeyFileError as error:
             log.error("API keys not loaded; the old ones are kept", error=str(error))  # noqa: TRY400
+            self._audit.record(Event.KEYS_REFUSED, file=str(self._path))
             return
         log.info("API keys loaded", path=str(self._path), keys=len(self._held))
+        self._audit.record(Event.KEYS_RELOADED, file=str(self._path), keys=len(self._held))
         for tell in self.on_change:
             tell()
 

@@ -66,6 +66,13 @@ _UNDER: Final[Mapping[str, Need]] = {
 }
 
 
+def name(path: str) -> str:
+    """Give a path as far as it is ours: what follows may be anything."""
+    if path in _AT:
+        return path
+    return next((prefix for prefix in _UNDER if path.startswith(prefix)), "elsewhere")
+
+
 def need(path: str) -> Need | None:
     """Tell what a path asks for; None if there is nothing at it."""
     found = _AT.get(path)

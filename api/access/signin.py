@@ -20,9 +20,11 @@ from api.access.gate import CHALLENGE, Gate, check_origin
 from api.access.principal import Principal
 from api.access.session import PLAIN_NAME, SECURE_NAME
 from api.addresses import is_loopback, without_port
+from api.edge.clients import address_of
 from api.errors import CredentialError
 from api.problems import BODY_TIMEOUT, TOO_LARGE, Problem
 from api.settings import ApiSettings
+from wire.audit import Event
 
 MAX_FORM_BYTES: Final = 32_768
 MAX_NEXT: Final = 2048
@@ -52,12 +54,20 @@ def routes(gate: Gate, settings: ApiSettings) -> APIRouter:
             principal = await gate.recognise(credential)
         except CredentialError as error:
             text = str(error)
+            address = address_of(request.scope)
+            gate.audit.record(Event.SIGN_IN_FAILED, address=address, cause=text)
             return _page(target, f"{text[:1].upper()}{text[1:]}.", 401)
+        address = address_of(request.scope)
+        gate.audit.record(Event.SIGNED_IN, principal=principal.id, address=address)
         return _signed_in(gate, principal, target, scheme)
 
     @router.post("/sign-out")
     async def sign_out(request: Request) -> Response:
         check_origin(request.scope)
+        address = address_of(request.scope)
+        gate.audit.record(
+            Event.SIGNED_OUT, principal=gate.session_of(request.scope), address=address
+        )
         response = RedirectResponse("/sign-in", 303, NO_STORE)
         for name in (SECURE_NAME, PLAIN_NAME):
             response.delete_cookie(name, secure=True, httponly=True, samesite="strict")

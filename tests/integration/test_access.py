@@ -350,6 +350,47 @@ def test_over_https_the_cookie_is_of_this_host_alone(
                 assert client.get("/status.json", headers=headers).status_code == expected
 
 
+def test_who_came_and_who_did_not_is_recorded(
+    run: Programs, shared_settings: TopicSettings, tmp_path: Path
+) -> None:
+    """Signed in, failed, denied, signed out, keys changed: in order, with no credential."""
+    keys, given = guard(tmp_path)
+    key = keys.add("metrics:read")
+    log = tmp_path / "audit"
+    with closing(listener.bind("127.0.0.1", 0)) as sock:
+        fd = sock.fileno()
+        env = environment(shared_settings, **given, audit_log=log)
+        gateway = run.start("-m", "api", "--api-fd", str(fd), env=env, fds=(fd,))
+        base = f"http://127.0.0.1:{sock.getsockname()[1]}"
+        with httpx.Client(base_url=base, timeout=30) as client:
+            form(client, "/sign-in", credential="fs_wrong_key")
+            done = form(client, "/sign-in", credential=key)
+            session = {"Cookie": done.headers["set-cookie"].split(";")[0]}
+            assert client.get("/nothing/secret", headers=bearer("x")).status_code == 401
+            assert client.get("/stream/fraud", headers=bearer(key)).status_code == 403
+            site = {"Sec-Fetch-Site": "same-origin"}
+            client.post("/sign-out", headers=session | site)
+            before = keys.path.read_text()
+            keys.path.write_text("{}")
+            until(lambda: "keys-refused" in log.read_text(), lambda: gateway.output)
+            keys.path.write_text(before)
+            until(lambda: "keys-reloaded" in log.read_text(), lambda: gateway.output)
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    who = f"key:{key_id(key)}"
+    told = [tuple(map(line.get, ("event", "principal", "code", "at"))) for line in lines]
+    assert told == [
+        ("sign-in-failed", None, None, None),
+        ("signed-in", who, None, None),
+        ("denied", None, "unauthenticated", "elsewhere"),
+        ("denied", who, "forbidden", "/stream/fraud"),
+        ("signed-out", who, None, None),
+        ("keys-refused", None, None, None),
+        ("keys-reloaded", None, None, None),
+    ]
+    assert {line["address"] for line in lines[:5]} == {"127.0.0.1"}
+    assert "secret" not in log.read_text()
+
+
 async def ended(stream: Any) -> None:
     """Read a stream to its end."""
     with contextlib.suppress(EOFError):

@@ -249,6 +249,20 @@ def test_keys_are_made_listed_and_revoked_by_command(tmp_path: Path) -> None:
     assert json.loads(run("list", "--json", file=file).stdout)["state"].startswith("revoked 20")
 
 
+def test_made_and_revoked_keys_are_recorded(tmp_path: Path) -> None:
+    """In the audit log: which key, whose, and what it allows; not the key."""
+    file, log = tmp_path / "keys.json", tmp_path / "audit"
+    env = {"API_KEYS_FILE": str(file), "AUDIT_LOG": str(log)}
+    made = ["keys", "create", "--name", "anna", "--scopes", "metrics:read"]
+    text = CliRunner().invoke(app, made, env=env).stdout.strip()
+    CliRunner().invoke(app, ["keys", "revoke", key_id(text)], env=env)
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    told = {"part": "keys", "key": key_id(text), "name": "anna", "scopes": ["metrics:read"]}
+    assert [{**line, "time": ""} for line in lines] == [
+        {"time": "", "event": event, **told} for event in ("key-created", "key-revoked")
+    ]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
