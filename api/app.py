@@ -83,19 +83,16 @@ class Application(FastAPI):
             await hosts.refusal().response()(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        gate = self.gateway.gate
+        gate, limits = self.gateway.gate, self.gateway.limits
+        refusal = None
         if gate is not None and not gate.admits(scope):
             refusal = await gate.refusal(scope)
-            if refusal is not None:
-                await refusal(scope, receive, send)
-                return
-        limits = self.gateway.limits
-        if limits.are_set:
-            refusal = limits.refusal(scope)
-            if refusal is not None:
-                await refusal(scope, receive, send)
-                return
+        if limits.are_set:  # those who are refused are held to them, too
+            refusal = limits.refusal(scope) or refusal
             send = limits.telling(scope, send)
+        if refusal is not None:
+            await refusal(scope, receive, send)
+            return
         if scope["method"] == "POST" and scope["path"] == "/transactions":
             await self.gateway.ingest.post(scope, receive, send)
         else:

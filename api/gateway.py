@@ -29,7 +29,7 @@ class Gateway:
         self.limits = Limits(settings)
         self.ingest = Ingest(settings, self.limits)
         self.hub.taps.append(self.ingest.saw)
-        self.gate = Gate(settings, self.audit) if settings.authenticates else None
+        self.gate = Gate(settings, self.audit, self.limits) if settings.authenticates else None
         """None where nobody is asked who they are."""
         if self.gate is not None:
             self.hub.current = self.gate.current

@@ -27,6 +27,7 @@ from api.access.session import Sessions, cookie_names
 from api.access.settings import AccessSettings
 from api.access.tokens import MAX_TOKEN_BYTES, Tokens
 from api.edge.clients import address_of
+from api.edge.limits import Limits
 from api.errors import CredentialError
 from api.negotiation import wants_page
 from api.problems import CROSS_SITE, FORBIDDEN, NOT_FOUND, UNAUTHENTICATED, Kind, Problem
@@ -43,14 +44,25 @@ _BEARER: Final = b"bearer "
 class Gate:
     """Lets in who may come in."""
 
-    def __init__(self, settings: AccessSettings, audit: Audit | None = None) -> None:
+    def __init__(
+        self,
+        settings: AccessSettings,
+        audit: Audit | None = None,
+        limits: Limits | None = None,
+    ) -> None:
         """Read all keys.
+
+        Args:
+            settings: where they are.
+            audit: where it is recorded who was refused.
+            limits: bound how often an address may fail; None: it may as often as it likes.
 
         Raises:
             KeyFileError: the file of API keys can't be used.
             KeySetError: the file of those who sign tokens can't be used.
         """
         self.audit = audit or Audit("api")
+        self._limits = limits
         self.keys = Keys(settings, self.audit)
         self.tokens = Tokens(settings) if settings.has_tokens else None
         self.sessions = Sessions(settings)
@@ -105,13 +117,21 @@ class Gate:
         try:
             principal = await self._principal(scope)
             _check_scopes(need, principal)
-        except Problem as problem:
-            if problem.kind is UNAUTHENTICATED and _wants_page(scope):
+        except CredentialError as error:
+            problem = self.failed(scope) or _unauthenticated(str(error), is_given=True)
+        except Problem as found:
+            if found.kind is UNAUTHENTICATED and _wants_page(scope):
                 return _to_sign_in(scope)
-            self._deny(scope, problem.kind, principal)
-            return problem.response()
-        scope[PRINCIPAL] = principal
-        return None
+            problem = found
+        else:
+            scope[PRINCIPAL] = principal
+            return None
+        self._deny(scope, problem.kind, principal)
+        return problem.response()
+
+    def failed(self, scope: Scope) -> Problem | None:
+        """Count a credential that does not count; give the problem if there were too many."""
+        return None if self._limits is None else self._limits.failed(scope)
 
     def _deny(self, scope: Scope, kind: Kind, principal: Principal | None) -> None:
         self.refused[kind.code] += 1
@@ -159,6 +179,12 @@ class Gate:
         return await self.tokens.check(credential, time.time())
 
     async def _principal(self, scope: Scope) -> Principal:
+        """Give whom a request comes from.
+
+        Raises:
+            CredentialError: what it sent does not count.
+            Problem: it sent none, or not as it should; or its session does not count.
+        """
         given: bytes | None = None
         cookies = b""
         for name, value in scope["headers"]:
@@ -172,10 +198,7 @@ class Gate:
         if given[: len(_BEARER)].lower() != _BEARER:
             raise _unauthenticated("send one `Authorization: Bearer` with an API key or a token")
         credential = given[len(_BEARER) :].strip()
-        try:
-            found = await self.recognise(credential)
-        except CredentialError as error:
-            raise _unauthenticated(str(error), is_given=True) from None
+        found = await self.recognise(credential)
         if credential.startswith(keys.PREFIX):
             self.keys.remember(given, found)
         return found

@@ -56,6 +56,8 @@ def routes(gate: Gate, settings: ApiSettings) -> APIRouter:
             text = str(error)
             address = address_of(request.scope)
             gate.audit.record(Event.SIGN_IN_FAILED, address=address, cause=text)
+            if (problem := gate.failed(request.scope)) is not None:
+                raise problem from error
             return _page(target, f"{text[:1].upper()}{text[1:]}.", 401)
         address = address_of(request.scope)
         gate.audit.record(Event.SIGNED_IN, principal=principal.id, address=address)

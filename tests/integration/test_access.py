@@ -96,6 +96,8 @@ def guard(folder: Path, **given: Any) -> tuple[KeyFile, dict[str, Any]]:
         "api_keys_file": keys.path,
         "api_keys_poll_seconds": POLL_S,
         "api_session_key": SESSION_KEY,
+        "limit_failure_burst": 1_000_000,  # these tests fail on purpose, from one address
+        "api_allowed_hosts": "*",
         **jwt_settings(folder),
         **given,
     }
@@ -268,6 +270,25 @@ def test_a_browser_signs_in_and_out(guarded: Guarded) -> None:
         guarded.keys.revoke(key)
         until(lambda: client.get("/status.json", headers=session).status_code == 401)
         assert client.get("/", headers=session | page).status_code == 303
+
+
+def test_who_tries_credentials_is_held_up(
+    tmp_path: Path, shared_settings: TopicSettings, start_gateway: StartGateway
+) -> None:
+    """After a few that do not count the answer is 429, by whatever way; a good one is let in."""
+    keys, given = guard(tmp_path, limit_failure_burst=2, limit_failure_rate=0.01)
+    key = keys.add()
+    with (
+        start_gateway(shared_settings, **given) as url,
+        httpx.Client(base_url=url, timeout=30) as client,
+    ):
+        wrong = [client.get("/metrics", headers=bearer(f"{key}{n}")) for n in range(3)]
+        assert [answer.status_code for answer in wrong] == [401, 401, 429]
+        assert int(wrong[2].headers["retry-after"]) > 50
+        assert form(client, "/sign-in", credential=key + "x").status_code == 429
+        assert client.get("/metrics").status_code == 401  # it tries none
+        assert client.get("/metrics", headers=bearer(key)).status_code == 200
+        assert form(client, "/sign-in", credential=key).status_code == 303
 
 
 def test_a_token_can_be_signed_in_with(guarded: Guarded) -> None:
