@@ -76,7 +76,7 @@ class Application(FastAPI):
         if scope["type"] != "http":
             await super().__call__(scope, receive, send)
             return
-        logs.request_id.set(requestid.of(scope))
+        logs.request_id.set(scope.get(requestid.SCOPE))
         if self._hosts is None or self._hosts.allow(scope["headers"]):
             await self._within(scope, receive, send)
         else:

@@ -36,8 +36,6 @@ _WHOLE: Final = "fraudstream.whole"
 _FORBIDDEN: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
 _FRAMING: Final = frozenset((b"connection", b"transfer-encoding"))
 """Headers that say where a message or its connection ends."""
-_NOTED: Final = frozenset((b"host", b"expect", requestid.HEADER))
-"""Headers of a request that matter to the connection."""
 
 
 class Connection:
@@ -157,19 +155,15 @@ class Protocol(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header, or a trailer."""
         name = name.lower()
-        if name in _NOTED:
-            self._note(name, value)
-        self.headers.append((name, value))
-
-    def _note(self, name: bytes, value: bytes) -> None:
-        if name == requestid.HEADER:
+        if name == b"host":
+            if self._has_host:
+                raise ValueError("more than one Host")  # for the parser, and a 400
+            self._has_host = True
+        elif name == requestid.HEADER:
             self._given_id = value
         elif name == b"expect":
             self.expect_100_continue = value.lower() == b"100-continue"
-        elif self._has_host:
-            raise ValueError("more than one Host")
-        else:
-            self._has_host = True
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """Begin to answer a request."""
@@ -310,7 +304,7 @@ class _Exchange(RequestResponseCycle):
             return None
         if length != b"%d" % len(body) or self.scope["method"] == "HEAD":
             return None
-        lines.append(b"%b: %b" % (requestid.HEADER, self._request_id))
+        lines.append(b"x-request-id: " + self.scope[requestid.SCOPE].encode())  # type: ignore[typeddict-item]
         lines += _joined(self.default_headers)
         if not self.keep_alive:
             lines.append(b"connection: close")
