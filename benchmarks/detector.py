@@ -380,6 +380,7 @@ def plain_process(of: TopicSettings, group: str = "") -> Iterator[psutil.Process
 
 
 def _plain(of: TopicSettings, group: str) -> None:
+    logs.configure(of, "plain")
     asyncio.run(plain_loop(of, group))
 
 
