@@ -7,7 +7,6 @@ where ASGI would wake a task and frame and copy it for each.
 """
 
 import asyncio
-import re
 import socket
 from typing import Any, ClassVar, Final
 
@@ -33,7 +32,8 @@ MAX_HEADERS: Final = 100
 """Most header lines of one request."""
 _EXTENSION: Final = "fraudstream.connection"
 _WHOLE: Final = "fraudstream.whole"
-_FORBIDDEN: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
+_FORBIDDEN: Final = bytes([*range(0x09), *range(0x0A, 0x20), 0x7F])
+"""What must not stand in a header (RFC 9110, section 5.5): it would end it, or worse."""
 _FRAMING: Final = frozenset((b"connection", b"transfer-encoding"))
 """Headers that say where a message or its connection ends."""
 
@@ -300,7 +300,8 @@ class _Exchange(RequestResponseCycle):
             elif name in _FRAMING:
                 return None
             lines.append(b"%b: %b" % (name, value))
-        if _FORBIDDEN(b"\t".join(lines)):
+        text = b"\t".join(lines)
+        if text != text.translate(None, _FORBIDDEN):  # half of what a regular expression takes
             return None
         if length != b"%d" % len(body) or self.scope["method"] == "HEAD":
             return None
