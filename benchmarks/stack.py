@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +66,9 @@ def driven(up: psutil.Popen, url: str, *options: str) -> tuple[Any, dict[str, fl
     before = processor(up.children(recursive=True))
     peak: dict[str, float] = {}
     while load.poll() is None:
-        for part, used in memory([*up.children(recursive=True), load]).items():
-            peak[part] = max(used, peak.get(part, 0))
+        with suppress(psutil.NoSuchProcess):  # the load may end just now
+            for part, used in memory([*up.children(recursive=True), load]).items():
+                peak[part] = max(used, peak.get(part, 0))
         time.sleep(1)
     summary = json.load(load.stdout)
     after = processor(up.children(recursive=True))
