@@ -1,6 +1,7 @@
 """The backtest over real topics: the recorded verdicts are found, and what differs is seen."""
 
 import asyncio
+import time
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -18,7 +19,8 @@ from wire import kafka
 from wire.messages import Transaction, encode
 from wire.settings import load
 
-START_MS = 1_700_000_000_000
+START_MS = time.time_ns() // 1_000_000 - 3_600_000
+"""An hour ago: what is older than a topic's retention may be gone at any moment."""
 RECORDS = 3_000
 BATCH = 1_000
 POISON = b"no transaction"

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -17,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.masking import PRINCIPAL
+from api.access.principal import PRINCIPAL, Principal
 from tests.streaming import GatewayProcess, gateways
 from wire.settings import TopicSettings
 
@@ -342,7 +341,7 @@ def named(app: ASGIApp) -> ASGIApp:
     async def with_principal(scope: Scope, receive: Receive, send: Send) -> None:
         for name, value in scope.get("headers", ()):
             if name == b"x-is":
-                scope[PRINCIPAL] = SimpleNamespace(id=value.decode(), scopes=frozenset())
+                scope[PRINCIPAL] = Principal(value.decode(), "", frozenset())
         await app(scope, receive, send)
 
     return with_principal
