@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import psutil
 from aiokafka import TopicPartition
 from aiokafka.structs import OffsetAndMetadata
-from confluent_kafka import Consumer, KafkaException, Producer
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer
 from confluent_kafka import TopicPartition as Position
 
 from compose import broker, jars
@@ -102,6 +102,7 @@ def detector(of: TopicSettings, **options: str) -> Iterator[psutil.Process]:
         "DEAD_LETTER_TOPIC": of.dead_letter_topic,
         "DETECTOR_GROUP": of.transactions_topic,
         "LOG_LEVEL": "warning",
+        "AUDIT_LOG": os.devnull,
         **options,
     }
     process = subprocess.Popen([sys.executable, "-m", "detector"], env=environment)
@@ -170,7 +171,10 @@ def offer(to: TopicSettings, watch: Watch, *, rate: int, seconds: float, first: 
     producer = Producer(
         {"bootstrap.servers": to.kafka_broker_url, "enable.idempotence": True, "linger.ms": 0}
     )
-    producer.list_topics(timeout=10)
+    # What is sent to a partition that its metadata does not have yet fails without being tried.
+    topic = to.transactions_topic
+    while len(producer.list_topics(topic, 10).topics[topic].partitions) < PARTITIONS:
+        time.sleep(0.01)
     count = int(rate * seconds)
     began = time.perf_counter()
     for number in range(first, first + count):
@@ -179,10 +183,20 @@ def offer(to: TopicSettings, watch: Watch, *, rate: int, seconds: float, first: 
             time.sleep(pause)
         key, value = transaction(number)
         watch.sent[value[19:55]] = time.perf_counter_ns()
-        producer.produce(to.transactions_topic, value, key, partition=hash(key) % PARTITIONS)
+        producer.produce(
+            to.transactions_topic,
+            value,
+            key,
+            partition=hash(key) % PARTITIONS,
+            on_delivery=_delivered,
+        )
         producer.poll(0)
     assert producer.flush(10) == 0
     return count
+
+
+def _delivered(error: KafkaError | None, _message: Message) -> None:
+    assert error is None, error
 
 
 class Latency(NamedTuple):

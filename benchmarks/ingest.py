@@ -289,6 +289,7 @@ def part(
         [sys.executable, "-m", name, *(arguments or [])],
         env=os.environ
         | {"KAFKA_BROKER_URL": settings.kafka_broker_url, "LOG_LEVEL": "error"}
+        | {"AUDIT_LOG": os.devnull}
         | variables,
         pass_fds=pass_fds or [],
     )
