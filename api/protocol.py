@@ -8,11 +8,11 @@ where ASGI would wake a task and frame and copy it for each.
 
 import asyncio
 import socket
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import httptools
 from starlette.types import Scope
-from uvicorn._types import ASGI3Application, ASGISendEvent, HTTPResponseStartEvent
+from uvicorn._types import ASGI3Application
 from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import (
@@ -25,6 +25,7 @@ from uvicorn.server import ServerState
 from api.edge import requestid
 from api.edge.addresses import unmapped
 from api.edge.connections import Connections
+from api.exchange import Exchange, joined
 from api.problems import BAD_REQUEST, HEADER_TIMEOUT, HEADER_TOO_LARGE, Problem
 from wire import logs
 
@@ -32,10 +33,6 @@ MAX_HEADERS: Final = 100
 """Most header lines of one request."""
 _EXTENSION: Final = "fraudstream.connection"
 _WHOLE: Final = "fraudstream.whole"
-_FORBIDDEN: Final = bytes([*range(0x09), *range(0x0A, 0x20), 0x7F])
-"""What must not stand in a header (RFC 9110, section 5.5): it would end it, or worse."""
-_FRAMING: Final = frozenset((b"connection", b"transfer-encoding"))
-"""Headers that say where a message or its connection ends."""
 
 
 class Connection:
@@ -255,96 +252,17 @@ class Protocol(HttpToolsProtocol):
             logs.request_id.reset(token)
             lines = [b"%b: %b" % header for header in response.raw_headers]
             lines.append(b"%b: %b" % (requestid.HEADER, request_id.encode()))
-            lines += [*_joined(self.server_state.default_headers), b"connection: close"]
+            lines += [*joined(self.server_state.default_headers), b"connection: close"]
             head = STATUS_LINE[response.status_code] + b"\r\n".join(lines)
             self.transport.write(head + b"\r\n\r\n" + response.body)
         self.transport.close()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        cycle.__class__ = _Exchange  # made by uvicorn, which has no other way to say of what class
+        cycle.__class__ = Exchange  # made by uvicorn, which has no other way to say of what class
         super()._start_asgi_task(cycle, app)
 
 
-class _Exchange(RequestResponseCycle):
-    """A request and its answer, which is written in one if its body comes in one piece.
-
-    The head waits for the first of the body, as the ASGI specification has servers do.
-    """
-
-    _head: HTTPResponseStartEvent | None = None
-
-    async def send(self, message: ASGISendEvent) -> None:
-        """Take one event of the answer (ASGI)."""
-        if not self.response_started:
-            if message["type"] == "http.response.start":
-                self._head = message  # anew, where the application failed after its first
-                return
-            head = self._head
-            if head is not None:
-                if message["type"] == "http.response.body" and not message.get("more_body"):
-                    whole = self._whole(head, message.get("body", b""))
-                    if whole is not None:
-                        await self._answer(whole)
-                        return
-                headers = [*head["headers"], (requestid.HEADER, self._request_id)]
-                await super().send({**head, "headers": headers})
-        await super().send(message)
-
-    def _whole(self, head: HTTPResponseStartEvent, body: bytes) -> bytes | None:
-        """Write head and body; None for an answer that wants more of uvicorn."""
-        length = b""
-        lines: list[bytes] = []
-        for name, value in head["headers"]:
-            if name == b"content-length":
-                length = value
-            elif name in _FRAMING:
-                return None
-            lines.append(b"%b: %b" % (name, value))
-        text = b"\t".join(lines)
-        if text != text.translate(None, _FORBIDDEN):  # half of what a regular expression takes
-            return None
-        if length != b"%d" % len(body) or self.scope["method"] == "HEAD":
-            return None
-        lines.append(b"x-request-id: " + self.scope[requestid.SCOPE].encode())  # type: ignore[typeddict-item]
-        lines += _joined(self.default_headers)
-        if not self.keep_alive:
-            lines.append(b"connection: close")
-        return b"%b%b\r\n\r\n%b" % (STATUS_LINE[head["status"]], b"\r\n".join(lines), body)
-
-    @property
-    def _request_id(self) -> bytes:
-        of: str = self.scope[requestid.SCOPE]  # type: ignore[typeddict-item]
-        return of.encode()
-
-    async def _answer(self, whole: bytes) -> None:
-        if self.flow.write_paused and not self.disconnected:
-            await self.flow.drain()
-        if self.disconnected:
-            return
-        self.response_started = self.response_complete = True
-        self.waiting_for_100_continue = False
-        self.transport.write(whole)
-        self.message_event.set()
-        if not self.keep_alive:
-            self.transport.close()
-        self.on_response()
-
-
 _UNBOUNDED: Final = Connections()
-
-
-class _Joined:
-    """The headers of every answer as they are written; uvicorn makes them once a second."""
-
-    headers: ClassVar[list[tuple[bytes, bytes]]] = []
-    lines: ClassVar[list[bytes]] = []
-
-
-def _joined(headers: list[tuple[bytes, bytes]]) -> list[bytes]:
-    if headers is not _Joined.headers:
-        _Joined.headers = headers
-        _Joined.lines = [b"\r\n".join([b"%b: %b" % header for header in headers])] * bool(headers)
-    return _Joined.lines
 
 
 def connection_of(scope: Scope) -> Connection | None:

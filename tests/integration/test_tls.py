@@ -214,8 +214,15 @@ def test_up_serves_it(served: Served, shared_settings: TopicSettings) -> None:
     (url,) = (line.split()[1] for line in up.output.splitlines() if line.startswith("ready "))
     url = url.replace("127.0.0.1", "localhost")
     taken = 'fraudstream_api_requests_total{status="202"'
-    with httpx.Client(base_url=url, verify=served.trust()) as client:
-        until(lambda: client.get("/metrics").text.count(taken) == 2)
+    trust = served.trust()
+
+    def both_took() -> bool:
+        # The load may stay on few connections, all of one process: each of these is a new one.
+        with httpx.Client(base_url=url, verify=trust) as client:
+            client.post("/transactions", json={"source": "a", "target": "b", "amount": 1})
+            return client.get("/metrics").text.count(taken) == 2
+
+    until(both_took)
     up.popen.send_signal(signal.SIGINT)
     assert up.wait() == 0
     assert re.search(r"^accepted +[1-9]", up.output, re.MULTILINE), up.output
