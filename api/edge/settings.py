@@ -71,9 +71,9 @@ class EdgeSettings(Settings):
     limit_failure_rate: float = Field(
         1.0,
         gt=0,
-        description="failed sign-ins a second of one client address that are answered as such",
+        description="credentials that do not count, a second, of one client address; more get 429",
     )
-    limit_failure_burst: int = Field(20, ge=1, description="failed sign-ins at once")
+    limit_failure_burst: int = Field(20, ge=1, description="such credentials at once")
     limit_clients: int = Field(
         65_536, ge=1, description="addresses, and credentials, whose use is remembered"
     )
