@@ -13,10 +13,11 @@ from typing import Any, Final
 from aiokafka import TopicPartition
 
 from detector.engine import Engine
-from detector.records import Entry, Headers, Record
+from detector.records import Entry, Headers
 from detector.verdicts import VerdictWriter
 from wire.errors import MessageError
 from wire.messages import EARLIEST_MS, LATEST_MS, Transaction, decode_transaction
+from wire.records import Record
 
 MAX_ERROR_CHARACTERS: Final = 500
 """Longest explanation in a dead letter's `error` header."""

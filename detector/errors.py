@@ -1,12 +1,12 @@
 """The detector's errors.
 
 FraudstreamError
+├── StuckError          no progress within a deadline: the process ends and is started again (wire)
 └── DetectorError
     ├── RulesError      a rules file can't be used; names file, rule and field
     ├── ConditionError  a rule's condition has no answer for a transaction
     ├── FencedError     another detector has taken the partition over: this worker ends
     ├── AbortedError    a transaction was rolled back: its records are read again
-    ├── StuckError      no progress within a deadline: the process ends and is started again
     └── BacktestError   a backtest can't be made: its input is not there or not right
 """
 
@@ -31,10 +31,6 @@ class FencedError(DetectorError):
 
 class AbortedError(DetectorError):
     """A transaction was rolled back; nobody sees any of it, and its records are read again."""
-
-
-class StuckError(DetectorError):
-    """Kafka did not answer, or refused for good, or nothing moved within a deadline."""
 
 
 class BacktestError(DetectorError):

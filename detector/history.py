@@ -8,9 +8,9 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from detector.batch import transaction_in
-from detector.deadline import deadline
 from detector.settings import DetectorSettings
-from detector.source import Source
+from wire.deadline import deadline
+from wire.source import Source
 
 log = structlog.get_logger(__name__)
 LOOK_BACK: Final = 64

@@ -23,7 +23,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from aiokafka.errors import KafkaError
 
-from detector.errors import FencedError, StuckError
+from detector.errors import FencedError
 from detector.exporter import serving
 from detector.metrics import Metrics
 from detector.requests import Membership
@@ -33,7 +33,7 @@ from detector.states import State
 from detector.worker import Worker
 from wire import access, kafka, logs, topics, tracing
 from wire import audit as audit_log
-from wire.errors import AccessError
+from wire.errors import AccessError, StuckError
 from wire.metrics import MetricsError
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from detector.engine import Engine
 from detector.history import History
 from detector.metrics import Metrics
 from detector.rulesfile import RulesSource
-from detector.source import Chunk, Source
 from detector.windows import WindowLimits
+from wire.source import Chunk, Source
 
 log = structlog.get_logger(__name__)
 PROGRESS_EVERY_S: Final = 2.0

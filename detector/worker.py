@@ -21,19 +21,20 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from detector.batch import Outcome, judge
-from detector.errors import AbortedError, StuckError
+from detector.errors import AbortedError
 from detector.history import History
 from detector.metrics import Metrics
-from detector.records import Record
 from detector.requests import Membership
 from detector.rulesfile import RulesSource
 from detector.settings import DetectorSettings
-from detector.source import Chunk, Source
 from detector.states import MOVING, State, States
 from detector.windows import WindowLimits
 from detector.writer import Writer
 from wire import access, kafka
+from wire.errors import StuckError
 from wire.messages import instant
+from wire.records import Record
+from wire.source import Chunk, Limits, Source
 
 if TYPE_CHECKING:
     from detector.tracing import BatchTrace, DetectorTracing
@@ -127,7 +128,7 @@ class Worker:
             numbers = [place.partition for place in self.places]
             writer = Writer(self._settings, writing, numbers, self._membership)
             committed = await writer.take_over()
-            source = Source(self._settings, reading)
+            source = Source(reading, self._limits())
             stack.push_async_callback(source.stop)
             history = History(self._settings, self._asker, source)
             offsets = await history.resume_at(
@@ -146,6 +147,15 @@ class Worker:
                 if ready:
                     await self._settle(ready, writer)
             await self._written()
+
+    def _limits(self) -> Limits:
+        settings = self._settings
+        return Limits(
+            wait_ms=settings.detector_poll_ms,
+            partition_bytes=settings.detector_fetch_bytes,
+            total_bytes=settings.detector_fetch_total_bytes,
+            deadline_s=settings.detector_deadline_seconds,
+        )
 
     async def _connected(self, stack: AsyncExitStack) -> kafka.RawClient:
         settings = self._settings

@@ -17,12 +17,12 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 
 from detector.batch import Outcome
-from detector.deadline import deadline
 from detector.errors import AbortedError
 from detector.records import RecordBatch, batched
 from detector.requests import Membership
 from detector.settings import DetectorSettings
 from detector.transactions import Transactions
+from wire.deadline import deadline
 
 
 class Writer:

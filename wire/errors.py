@@ -5,10 +5,15 @@ FraudstreamError
 ├── MessageError            bytes that are no transaction or verdict; carries the field errors
 ├── BrokerUnreachableError  no Kafka broker answered within the time given
 ├── AuditError              the audit log can't be written
-└── AccessError             Kafka does not let us in, or not do what we asked; says who lacks what
+├── AccessError             Kafka does not let us in, or not do what we asked; says who lacks what
+└── StuckError              Kafka did not answer, or nothing moved, within a deadline
+    └── RecordsGoneError    nothing is at an offset any more that was to be read
 """
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from aiokafka import TopicPartition  # not loaded by who only asks for --help
 
 
 class FraudstreamError(Exception):
@@ -52,3 +57,16 @@ class AuditError(FraudstreamError):
 
 class AccessError(FraudstreamError):
     """Kafka does not let us in, or not do what we asked; the text says who lacks what."""
+
+
+class StuckError(FraudstreamError):
+    """Kafka did not answer, or refused for good, or nothing moved within a deadline."""
+
+
+class RecordsGoneError(StuckError):
+    """Nothing is at an offset any more: retention has overtaken it, or the log has lost its end."""
+
+    def __init__(self, place: "TopicPartition", offset: int) -> None:
+        super().__init__(f"nothing is at offset {offset} of {place} any more")
+        self.place = place
+        self.offset = offset

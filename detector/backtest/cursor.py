@@ -8,9 +8,9 @@ from typing import Any, Final, Self
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from detector.backtest.settings import BacktestSettings
-from detector.deadline import deadline
 from detector.errors import BacktestError
 from wire import kafka
+from wire.deadline import deadline
 
 BATCH: Final = 2_000
 """Most records in one go."""

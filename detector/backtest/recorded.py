@@ -13,11 +13,11 @@ from detector.backtest.result import Reference, Result
 from detector.backtest.settings import BacktestSettings
 from detector.backtest.trial import Case, Trial
 from detector.backtest.verdicts import SLACK_MS, Verdicts
-from detector.deadline import deadline
 from detector.errors import BacktestError
 from detector.rules import RuleSet
 from detector.windows import WindowLimits
 from wire import topics
+from wire.deadline import deadline
 from wire.errors import MessageError
 from wire.messages import Transaction, decode_transaction
 

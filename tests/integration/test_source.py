@@ -5,13 +5,13 @@ import asyncio
 from aiokafka import TopicPartition
 from aiokafka.admin import NewTopic
 
-from detector.settings import DetectorSettings
-from detector.source import Source
 from wire import kafka
 from wire.settings import TopicSettings
+from wire.source import Limits, Source
 
 DEADLINE_S = 40
 HOUR_MS = 3_600_000
+LIMITS = Limits(wait_ms=200, partition_bytes=16_384, total_bytes=65_536, deadline_s=20)
 
 
 async def test_a_partition_that_gets_its_leader_late_is_read(kafka_settings: TopicSettings) -> None:
@@ -25,7 +25,7 @@ async def test_a_partition_that_gets_its_leader_late_is_read(kafka_settings: Top
             metadata_max_age_ms=HOUR_MS,
         )
     )
-    source = Source(DetectorSettings(**kafka_settings.model_dump()), client)
+    source = Source(client, LIMITS)
     admin = await kafka.start(lambda: kafka.admin(kafka_settings))
     producer = await kafka.start(lambda: kafka.producer(kafka_settings))
     try:

@@ -10,8 +10,9 @@ from aiokafka.record.util import calc_crc32c
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detector.records import batched, unpack
+from detector.records import batched
 from detector.requests import Producer
+from wire.records import unpack
 
 ABORT, COMMIT = 0, 1
 PRODUCER = Producer("id", 7, 0)

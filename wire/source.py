@@ -1,13 +1,16 @@
-"""The source: fetches the partitions of one detector from their leaders, in one request a broker.
+"""The source: fetches partitions from their leaders, in one request a broker.
 
 aiokafka's consumer makes an object of each record, at as much as decoding it costs, and fetches
-ahead as it sees fit: the few records of the next moment, so that all those gathered since wait for
-one more round. Here a partition that keeps up is asked for when there is time for it; one with a
-back-log is fetched while the records before are decided on.
+ahead as it sees fit. The few records of the next moment come alone, so that all those gathered
+since wait for one more round; and a partition whose records were just taken is left out of the
+fetch that is under way, and waits until that one has waited for the others. Here every fetch asks
+for all that a broker leads: one that keeps up is asked when there is time for it, one with a
+back-log while the records before are handled.
 """
 
 import asyncio
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 import structlog
@@ -16,10 +19,9 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import CorruptRecordException, KafkaError, for_code
 from aiokafka.protocol.fetch import FetchRequest
 
-from detector.deadline import deadline
-from detector.errors import StuckError
-from detector.records import Record, unpack
-from detector.settings import DetectorSettings
+from wire.deadline import deadline
+from wire.errors import RecordsGoneError, StuckError
+from wire.records import Record, unpack
 
 log = structlog.get_logger(__name__)
 ASK_AGAIN_S: Final = 0.1
@@ -29,6 +31,19 @@ _NO_BROKER: Final = -1
 _COMMITTED: Final = 1
 """Isolation level read_committed."""
 _OFFSET_OUT_OF_RANGE: Final = 1
+
+
+class Limits(NamedTuple):
+    """What one fetch may take."""
+
+    wait_ms: int
+    """How long a broker waits for the first record."""
+    partition_bytes: int
+    """Most bytes of one partition; a larger record comes alone."""
+    total_bytes: int
+    """Most bytes of one broker."""
+    deadline_s: float
+    """How long it takes a broker that is stuck; more than the wait."""
 
 
 class Chunk(NamedTuple):
@@ -42,6 +57,15 @@ class Chunk(NamedTuple):
     """Records between there and the end of what is committed, as of the fetch."""
 
 
+class Standing(NamedTuple):
+    """How a partition stood when it was last answered for."""
+
+    at: float
+    """When that was (time.monotonic)."""
+    lag: int
+    """As in a chunk."""
+
+
 Answer = dict[TopicPartition, tuple[int, tuple[Any, ...]]]
 """Of each partition the offset asked for, and its part of the response."""
 
@@ -49,12 +73,11 @@ Answer = dict[TopicPartition, tuple[int, tuple[Any, ...]]]
 class Source:
     """Reads partitions, each from where it is told to."""
 
-    def __init__(self, settings: DetectorSettings, client: AIOKafkaClient) -> None:
-        self._limit_s = settings.detector_deadline_seconds
-        self._poll_ms = settings.detector_poll_ms
-        self._partition_bytes = settings.detector_fetch_bytes
-        self._total_bytes = settings.detector_fetch_total_bytes
+    def __init__(self, client: AIOKafkaClient, limits: Limits) -> None:
+        self.standings: dict[TopicPartition, Standing] = {}
+        """Of each partition that was answered for, also of those with nothing new."""
         self._client = client
+        self._limits = limits
         self._positions: dict[TopicPartition, int] = {}
         self._fetching: dict[int, asyncio.Task[Answer]] = {}
         self._failing = False
@@ -66,14 +89,25 @@ class Source:
     async def read(self) -> list[Chunk]:
         """Give what has come of each partition, waiting for it; empty if there was nothing.
 
+        After an error each partition is read on from where it stood.
+
         Raises:
-            StuckError: a broker has not answered for as long as the deadline, or what is to be
-                read is not there any more.
+            RecordsGoneError: what is to be read is not there any more.
+            StuckError: a broker has not answered for as long as the deadline, or what it gave is
+                damaged.
+            KafkaError: it refuses for good.
         """
         self._fetch()
         done, _ = await asyncio.wait(self._fetching.values(), return_when=asyncio.FIRST_COMPLETED)
         self._fetching = {n: task for n, task in self._fetching.items() if task not in done}
+        failures = [error for task in done if (error := task.exception()) is not None]
+        if failures:
+            raise failures[0]
         chunks = [chunk for task in done for chunk in self._chunks(task.result())]
+        for chunk in chunks:
+            # Behind all others: in a request the first come first, up to its most bytes.
+            del self._positions[chunk.place]
+            self._positions[chunk.place] = chunk.next_offset
         if any(chunk.lag for chunk in chunks):
             self._fetch()
         return chunks
@@ -98,8 +132,7 @@ class Source:
         """End all fetches."""
         for task in self._fetching.values():
             task.cancel()
-        if self._fetching:
-            await asyncio.wait(self._fetching.values())
+        await asyncio.gather(*self._fetching.values(), return_exceptions=True)
 
     def _leader(self, place: TopicPartition) -> int:
         leader: int | None = self._client.cluster.leader_for_partition(place)
@@ -116,49 +149,46 @@ class Source:
             asking = (
                 self._look_for_leaders()
                 if node == _NO_BROKER
-                else self._ask(node, positions, wait_ms=self._poll_ms)
+                else self._ask(node, positions, wait_ms=self._limits.wait_ms)
             )
             self._fetching[node] = asyncio.create_task(asking, name=f"fetch from {node}")
 
     async def _look_for_leaders(self) -> Answer:
-        async with deadline(self._limit_s, "leaders of the partitions"):
+        async with deadline(self._limits.deadline_s, "leaders of the partitions"):
             await self._client.force_metadata_update()
         await asyncio.sleep(ASK_AGAIN_S)
         return {}
 
     async def _ask(
-        self, node: int, positions: dict[TopicPartition, int], *, wait_ms: int
+        self, node: int, positions: Mapping[TopicPartition, int], *, wait_ms: int
     ) -> Answer:
         by_topic: dict[str, list[tuple[int, int, int]]] = {}
         for place, offset in positions.items():
-            entry = (place.partition, offset, self._partition_bytes)
+            entry = (place.partition, offset, self._limits.partition_bytes)
             by_topic.setdefault(place.topic, []).append(entry)
-        request = FetchRequest(wait_ms, 1, self._total_bytes, _COMMITTED, list(by_topic.items()))
+        request = FetchRequest(
+            wait_ms, 1, self._limits.total_bytes, _COMMITTED, list(by_topic.items())
+        )
         try:
-            async with deadline(self._limit_s, "a fetch"):
+            async with deadline(self._limits.deadline_s, "a fetch"):
                 response = await self._client.send(node, request)
         except KafkaError as error:
             await self._failed(repr(error))
             return {}
         answer: Answer = {}
+        refused = None
         for topic, parts in response.topics:
             for number, code, *part in parts:
                 place = TopicPartition(topic, number)
                 if code:
-                    await self._refused(place, positions[place], code)
+                    refused = _refusal(place, positions[place], code)
                 else:
                     answer[place] = positions[place], tuple(part)
-        if answer:
+        if refused:
+            await self._failed(refused)
+        elif answer:
             self._failing = False
         return answer
-
-    async def _refused(self, place: TopicPartition, offset: int, code: int) -> None:
-        error = for_code(code)
-        if code == _OFFSET_OUT_OF_RANGE:
-            raise StuckError(f"nothing is at offset {offset} of {place} any more")
-        if not error.retriable:
-            raise error(place)
-        await self._failed(f"{error.__name__}: {place}")
 
     async def _failed(self, error: str) -> None:
         if not self._failing:
@@ -168,12 +198,23 @@ class Source:
         await asyncio.sleep(ASK_AGAIN_S)
 
     def _chunks(self, answer: Answer) -> Iterable[Chunk]:
+        now = time.monotonic()
         for place, (asked, part) in answer.items():
             if self._positions.get(place) == asked:  # it was not told to go elsewhere since
                 chunk = _chunk(place, asked, part)
-                self._positions[place] = chunk.next_offset
+                self.standings[place] = Standing(now, chunk.lag)
                 if chunk.next_offset > asked:
                     yield chunk
+
+
+def _refusal(place: TopicPartition, offset: int, code: int) -> str:
+    """Say why a partition can't be had now; raises where it is for good."""
+    error = for_code(code)
+    if code == _OFFSET_OUT_OF_RANGE:
+        raise RecordsGoneError(place, offset)
+    if not error.retriable:
+        raise error(place)
+    return f"{error.__name__}: {place}"
 
 
 def _chunk(place: TopicPartition, asked: int, part: tuple[Any, ...]) -> Chunk:

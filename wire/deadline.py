@@ -7,7 +7,7 @@ from typing import Final
 
 import structlog
 
-from detector.errors import StuckError
+from wire.errors import StuckError
 
 log = structlog.get_logger(__name__)
 TELL_AFTER_S: Final = 3.0
