@@ -207,7 +207,24 @@ class ApiSettings(
         500, ge=1, description="records handled at a time when a client catches up"
     )
     stream_fetch_wait_ms: int = Field(
-        20, ge=1, le=500, description="longest wait of one fetch for new verdicts"
+        500,
+        ge=1,
+        le=1_000,
+        description="longest wait of a broker for new verdicts before it says that there are none,"
+        " in milliseconds; those that come are sent at once",
+    )
+    stream_fetch_bytes: int = Field(
+        262_144,
+        ge=16_384,
+        le=52_428_800,
+        description="most bytes of one partition in a fetch for the streams; a larger verdict comes"
+        " alone",
+    )
+    stream_fetch_total_bytes: int = Field(
+        524_288,
+        ge=16_384,
+        le=52_428_800,
+        description="most bytes in a fetch of one topic from one broker, for the streams",
     )
 
     @model_validator(mode="after")

@@ -1,17 +1,37 @@
 """Reading partitions from their leaders, wherever these are."""
 
 import asyncio
+from collections.abc import AsyncIterator
 
-from aiokafka import TopicPartition
+import pytest
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import NewTopic
 
 from wire import kafka
+from wire.errors import RecordsGoneError
 from wire.settings import TopicSettings
 from wire.source import Limits, Source
 
 DEADLINE_S = 40
 HOUR_MS = 3_600_000
 LIMITS = Limits(wait_ms=200, partition_bytes=16_384, total_bytes=65_536, deadline_s=20)
+
+
+@pytest.fixture
+async def client(kafka_settings: TopicSettings) -> AsyncIterator[kafka.RawClient]:
+    """A client that knows the transactions topic."""
+    topic = kafka_settings.transactions_topic
+    client = await kafka.start(lambda: kafka.client(kafka_settings, [topic]))
+    yield client
+    await kafka.close(client)
+
+
+@pytest.fixture
+async def producer(kafka_settings: TopicSettings) -> AsyncIterator[AIOKafkaProducer]:
+    """A producer."""
+    producer = await kafka.start(lambda: kafka.producer(kafka_settings))
+    yield producer
+    await kafka.close(producer)
 
 
 async def test_a_partition_that_gets_its_leader_late_is_read(kafka_settings: TopicSettings) -> None:
@@ -44,3 +64,40 @@ async def test_a_partition_that_gets_its_leader_late_is_read(kafka_settings: Top
         await source.stop()
         for each in (client, admin, producer):
             await kafka.close(each)
+
+
+async def test_what_is_gone_holds_up_no_other(
+    kafka_settings: TopicSettings, client: kafka.RawClient, producer: AIOKafkaProducer
+) -> None:
+    """It is told which partition and offset, and nothing that came beside it is passed over."""
+    topic = kafka_settings.transactions_topic
+    for partition in (0, 1):
+        await producer.send_and_wait(topic, b"%d" % partition, partition=partition)
+    source = Source(client, LIMITS)
+    source.seek(TopicPartition(topic, 0), 99)
+    source.seek(TopicPartition(topic, 1), 0)
+    with pytest.raises(RecordsGoneError) as caught:
+        await source.read()
+    assert (caught.value.place, caught.value.offset) == (TopicPartition(topic, 0), 99)
+    source.seek(caught.value.place, 0)
+    found = {chunk.place.partition: chunk.records[0].value for chunk in await source.read()}
+    await source.stop()
+    assert found == {0: b"0", 1: b"1"}
+
+
+async def test_no_partition_waits_for_the_back_log_of_others(
+    kafka_settings: TopicSettings, client: kafka.RawClient, producer: AIOKafkaProducer
+) -> None:
+    """Where one answer has room for the records of one partition, each has its turn."""
+    topic = kafka_settings.transactions_topic
+    for _ in range(2):
+        for partition in range(4):
+            await producer.send_and_wait(topic, bytes(12_000), partition=partition)
+    source = Source(client, LIMITS._replace(total_bytes=LIMITS.partition_bytes))
+    for partition in range(4):
+        source.seek(TopicPartition(topic, partition), 0)
+    chunks = [await source.read() for _ in range(8)]
+    await source.stop()
+    turns = [chunk.place.partition for several in chunks for chunk in several]
+    assert (sorted(turns[:4]), sorted(turns[4:])) == ([0, 1, 2, 3], [0, 1, 2, 3])
+    assert [source.standings[TopicPartition(topic, p)].lag for p in range(4)] == [0, 0, 0, 0]

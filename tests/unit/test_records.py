@@ -6,6 +6,7 @@ from collections.abc import Iterable
 import pytest
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.legacy_records import LegacyRecordBatchBuilder
 from aiokafka.record.util import calc_crc32c
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,13 +16,16 @@ from detector.requests import Producer
 from wire.records import unpack
 
 ABORT, COMMIT = 0, 1
+GZIP = 1
 PRODUCER = Producer("id", 7, 0)
 
 
-def data(values: Iterable[bytes], *, producer: int = -1, transactional: bool = False) -> bytearray:
+def data(
+    values: Iterable[bytes], *, producer: int = -1, transactional: bool = False, codec: int = 0
+) -> bytearray:
     """Make a batch whose records begin at offset 0."""
     builder = DefaultRecordBatchBuilder(
-        2, 0, is_transactional=transactional, producer_id=producer,
+        2, codec, is_transactional=transactional, producer_id=producer,
         producer_epoch=0, base_sequence=0, batch_size=1_000_000,
     )  # fmt: skip
     for number, value in enumerate(values):
@@ -109,6 +113,26 @@ def test_a_wrong_checksum_is_told() -> None:
     fetched[-2] ^= 1
     with pytest.raises(CorruptRecordException, match="checksum"):
         unpack(bytes(fetched), 0, ())
+
+
+def test_a_compressed_batch_is_unpacked() -> None:
+    """Another producer may have compressed it; reading begins within it, too."""
+    fetched = log(data([b"a", b"b", b"c"], codec=GZIP), data([b"d"]))
+    found = unpack(fetched, 1, ())
+    assert (values(found), found[1]) == ([b"b", b"c", b"d"], 4)
+
+
+@pytest.mark.parametrize("codec", [0, GZIP])
+def test_records_from_before_transactions_are_unpacked(codec: int) -> None:
+    """A log may still have the format that Kafka wrote before 0.11."""
+    builder = LegacyRecordBatchBuilder(1, codec, 1_000)
+    for number, value in enumerate((b"a", b"b", b"c")):
+        builder.append(number, 1_000, None, value)
+    built = builder.build()
+    if codec:  # what is in it is numbered from 0; the whole has the last one's offset
+        struct.pack_into(">q", built, 0, 2)
+    found = unpack(bytes(built), 1, [(1, 0)])
+    assert (values(found), found[1]) == ([b"b", b"c"], 3)
 
 
 sizes = st.lists(st.integers(0, 400), max_size=60)

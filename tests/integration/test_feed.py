@@ -1,0 +1,264 @@
+"""The feed of one verdict topic: what it hands over, and where it goes on after trouble."""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from typing import Any
+
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import NewPartitions
+from aiokafka.admin.records_to_delete import RecordsToDelete
+from confluent_kafka import Producer
+
+from api.settings import ApiSettings
+from api.streams import feed as feeds
+from api.streams.event import Event
+from api.streams.feed import Feed
+from api.streams.position import FRAUD
+from tests.conftest import topic_settings
+from tests.streaming import writing
+from wire import kafka, topics
+from wire.settings import TopicSettings
+
+DEADLINE_S = 40.0
+LATER_MS = 4_000_000_000_000
+
+
+class Pages:
+    """Takes in what a feed reads, as the hub does; holds it against the feed's positions."""
+
+    def __init__(self, settings: TopicSettings, **given: Any) -> None:
+        self.feed = Feed(
+            ApiSettings(**settings.model_dump(), **given), FRAUD, settings.fraud_topic, self
+        )
+        self.begun: dict[int, int] = {}
+        self.gone: list[tuple[int, int, int]] = []
+        """Partition, expected offset and where it went on."""
+        self.sizes: list[int] = []
+        self.values: dict[int, list[bytes]] = {}
+        """By partition, in the order in which they came."""
+        self.offsets: dict[int, list[int]] = {}
+        self._came = asyncio.Event()
+
+    def begin(self, topic: int, partition: int, offset: int) -> None:
+        """Note where a partition begins."""
+        assert topic == FRAUD
+        self.begun[partition] = offset
+
+    def read(self, topic: int, events: Sequence[Event]) -> None:
+        """Note what came; the positions are past the last event, and past no other."""
+        assert topic == FRAUD
+        self.sizes.append(len(events))
+        for event in events:
+            self.offsets.setdefault(event.partition, []).append(event.offset)
+            self.values.setdefault(event.partition, []).append(event.value)
+            assert event.offset < self.feed.next[event.partition]
+        self._came.set()
+
+    def lost(self, topic: int, partition: int, expected: int, offset: int) -> None:
+        """Note a gap."""
+        assert topic == FRAUD
+        self.gone.append((partition, expected, offset))
+
+    async def until(self, is_there: Callable[[], bool]) -> None:
+        """Wait for it, looking whenever something came."""
+        async with asyncio.timeout(DEADLINE_S):
+            while not is_there():
+                self._came.clear()
+                await self._came.wait()
+
+    async def until_count(self, *counts: int) -> None:
+        """Wait until so many have come, by partition."""
+        await self.until(
+            lambda: all(len(self.values.get(p, ())) >= count for p, count in enumerate(counts))
+        )
+
+    @contextlib.asynccontextmanager
+    async def following(self) -> AsyncIterator[None]:
+        """Run the feed; one that ran before goes on where it was."""
+        running = asyncio.create_task(self.feed.run())
+        try:
+            await self.until(lambda: self.feed.following)
+            yield
+        finally:
+            running.cancel()
+            await asyncio.wait([running])
+
+
+def write(
+    settings: TopicSettings, values: Iterable[bytes], partition: int = 0, **given: Any
+) -> None:
+    """Write with a client of another make."""
+    to = settings.kafka_broker_url
+    producer = Producer(  # idempotent: else a batch sent again may come behind the next
+        {"bootstrap.servers": to, "enable.idempotence": True, "log_level": 0, **given}
+    )
+    failed: list[Any] = []
+
+    def landed(error: Any, _message: Any) -> None:
+        if error is not None:
+            failed.append(error)
+
+    for value in values:
+        producer.produce(settings.fraud_topic, value, partition=partition, on_delivery=landed)
+    assert producer.flush(DEADLINE_S) == 0
+    assert failed == []
+
+
+def numbered(first: int, end: int) -> list[bytes]:
+    """Make values that tell their order."""
+    return [b"%d" % number for number in range(first, end)]
+
+
+async def test_a_backlog_is_handed_over_in_turns(kafka_settings: TopicSettings) -> None:
+    """Compressed by another producer, it comes whole, in order, some at a time."""
+    values = numbered(0, 20_000)
+    await asyncio.to_thread(
+        write, kafka_settings, values, **{"compression.type": "gzip", "linger.ms": 100}
+    )
+    pages = Pages(kafka_settings, stream_tail_records=len(values))
+    async with pages.following():
+        await pages.until_count(len(values))
+    assert pages.offsets == {0: [*range(len(values))]}
+    assert pages.values == {0: values}
+    assert max(pages.sizes) < 2 * feeds.RECORDS_IN_ONE_GO
+    assert pages.gone == []
+
+
+async def test_only_the_tail_is_read_at_the_start(kafka_settings: TopicSettings) -> None:
+    """As many records of each partition as the setting says, and all that come then."""
+    await asyncio.to_thread(write, kafka_settings, numbered(0, 50))
+    pages = Pages(kafka_settings, stream_tail_records=10)
+    async with pages.following():
+        await asyncio.to_thread(write, kafka_settings, numbered(50, 52))
+        await pages.until_count(12)
+    assert pages.begun == {0: 40, 1: 0, 2: 0, 3: 0}
+    assert pages.values == {0: numbered(40, 52)}
+
+
+async def test_positions_pass_what_is_no_event(kafka_settings: TopicSettings) -> None:
+    """Aborted records, the transactions' markers and tombstones: nothing lags behind them."""
+    pages = Pages(kafka_settings)
+    async with (
+        pages.following(),
+        writing(kafka_settings, kafka_settings.fraud_topic) as writer,
+    ):
+        await writer.abort(FRAUD, 0)
+        await writer.write(FRAUD, 1)
+        async with writer.producer.transaction():
+            await writer.producer.send_and_wait(kafka_settings.fraud_topic, key=b"k", partition=2)
+        await pages.until(lambda: pages.feed.next == [2, 2, 2, 0])
+        assert pages.feed.lag() == 0
+    assert [*pages.values] == [1]
+
+
+async def test_records_that_went_while_nobody_looked_are_told(
+    kafka_settings: TopicSettings,
+) -> None:
+    """It goes on at the log's start, with what was expected and what there is; others go on too."""
+    await asyncio.to_thread(write, kafka_settings, numbered(0, 3))
+    pages = Pages(kafka_settings)
+    async with pages.following():
+        await pages.until_count(3)
+    await asyncio.to_thread(write, kafka_settings, numbered(3, 9))
+    await asyncio.to_thread(write, kafka_settings, numbered(0, 2), 1)
+    admin = await kafka.start(lambda: kafka.admin(kafka_settings))
+    place = TopicPartition(kafka_settings.fraud_topic, 0)
+    await admin.delete_records({place: RecordsToDelete(before_offset=7)})
+    await kafka.close(admin)
+    async with pages.following():
+        await pages.until_count(5, 2)
+    assert pages.gone == [(0, 3, 7)]
+    assert pages.values == {0: numbered(0, 3) + numbered(7, 9), 1: numbered(0, 2)}
+
+
+async def test_partitions_that_are_added_are_followed_on_the_same_connection(
+    kafka_settings: TopicSettings,
+) -> None:
+    """Those that were there go on undisturbed; the new ones are read from their start."""
+    pages = Pages(kafka_settings)
+    async with pages.following():
+        connection = pages.feed._connection
+        assert connection is not None
+        admin = await kafka.start(lambda: kafka.admin(kafka_settings))
+        await admin.create_partitions({kafka_settings.fraud_topic: NewPartitions(5)})
+        await kafka.close(admin)
+        await asyncio.to_thread(write, kafka_settings, numbered(0, 3), 4)
+        async with asyncio.timeout(DEADLINE_S):
+            while not connection.unread and len(pages.feed.next) < 5:
+                await connection._client.force_metadata_update()
+        await pages.until_count(0, 0, 0, 0, 3)
+        assert pages.feed._connection is connection
+        assert [*(await pages.feed.ends()).values()] == [0, 0, 0, 0, 3]
+    assert pages.begun[4] == 0
+    assert pages.values == {4: numbered(0, 3)}
+
+
+async def test_a_partition_is_followed_to_its_next_leader(
+    start_kafka: Callable[..., Any],
+) -> None:
+    """With the leader killed and back again, each record comes once, in order."""
+    cluster = start_kafka(brokers=3)
+    await cluster.start()
+    settings = topic_settings(cluster.address, replication=3, min_insync_replicas=2)
+    await topics.ensure(settings)
+    pages = Pages(settings)
+    async with pages.following():
+        await asyncio.to_thread(write, settings, numbered(0, 10))
+        await pages.until_count(10)
+        first = await leader(settings)
+        cluster.kill(first)
+        await asyncio.to_thread(write, settings, numbered(10, 20))
+        await pages.until_count(20)
+        assert await leader(settings) != first
+        assert (await pages.feed.ends())[0] == 20
+        await cluster.start(first)
+        await asyncio.to_thread(write, settings, numbered(20, 30))
+        await pages.until_count(30)
+    assert pages.values == {0: numbered(0, 30)}
+    assert pages.gone == []
+
+
+async def leader(settings: TopicSettings) -> int:
+    """Ask who leads partition 0."""
+    client = await kafka.start(lambda: kafka.client(settings, [settings.fraud_topic]))
+    found: int = client.cluster.leader_for_partition(TopicPartition(settings.fraud_topic, 0))
+    await kafka.close(client)
+    return found
+
+
+async def test_a_broker_that_hangs_is_noticed(
+    own_broker: Any, own_settings: TopicSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The feed says that it does not follow, connects anew, and has all when the broker goes on."""
+    monkeypatch.setattr(feeds, "STUCK_AFTER_S", 2.0)
+    monkeypatch.setattr(feeds, "FOLLOWING_WITHIN_S", 1.0)
+    pages = Pages(own_settings)
+    async with pages.following():
+        await asyncio.to_thread(write, own_settings, numbered(0, 2))
+        await pages.until_count(2)
+        connection = pages.feed._connection
+        own_broker.processes[1].send_signal(signal.SIGSTOP)
+        async with asyncio.timeout(DEADLINE_S):
+            while pages.feed.following or pages.feed._connection is connection:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+        own_broker.processes[1].send_signal(signal.SIGCONT)
+        await asyncio.to_thread(write, own_settings, numbered(2, 4))
+        await pages.until_count(4)
+    assert pages.values == {0: numbered(0, 4)}
+
+
+async def test_offsets_are_told(kafka_settings: TopicSettings) -> None:
+    """The first ones, the ends, and those by time, of every partition."""
+    pages = Pages(kafka_settings)
+    async with pages.following():
+        await asyncio.to_thread(write, kafka_settings, numbered(0, 5))
+        feed = pages.feed
+        assert await feed.earliest() == {0: 0, 1: 0, 2: 0, 3: 0}
+        assert await feed.ends() == {0: 5, 1: 0, 2: 0, 3: 0}
+        assert await feed.since(0) == {0: 0, 1: 0, 2: 0, 3: 0}
+        assert await feed.since(LATER_MS) == {0: 5, 1: 0, 2: 0, 3: 0}
+    with pytest.raises(ConnectionError):
+        await feed.ends()

@@ -1,0 +1,82 @@
+"""Where the records of partitions lie, by time: asked of their leaders.
+
+A broker answers what comes on one connection in its order. So these requests have a connection of
+their own: they wait behind no fetch that waits for records.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Final
+
+from aiokafka import TopicPartition
+from aiokafka.client import AIOKafkaClient, ConnectionGroup
+from aiokafka.errors import KafkaError, for_code
+from aiokafka.protocol.offset import OffsetRequest
+
+FIRST: Final = -2
+"""In place of a time: the first record that there is."""
+END: Final = -1
+"""In place of a time: the end of what is committed, one past the last offset."""
+NONE: Final = -1
+"""The offset where no record is stamped so late."""
+PATIENCE_S: Final = 10.0
+"""How long the leaders are looked for, and asked."""
+ASK_AGAIN_S: Final = 0.1
+"""Pause after an answer that was none."""
+_ANY_REPLICA: Final = -1
+_COMMITTED: Final = 1
+"""Isolation level read_committed."""
+
+Offsets = dict[TopicPartition, int]
+
+
+async def since(
+    client: AIOKafkaClient, places: Iterable[TopicPartition], timestamp_ms: int
+) -> Offsets:
+    """Give each partition's first offset stamped at or after a time (ms since the Unix epoch).
+
+    Raises:
+        KafkaError: refused for good.
+        TimeoutError: no answer, or no leader, within PATIENCE_S.
+    """
+    left, found = set(places), Offsets()
+    async with asyncio.timeout(PATIENCE_S):
+        while left:
+            by_leader: dict[int, list[TopicPartition]] = {}
+            for place in left:
+                leader = client.cluster.leader_for_partition(place)
+                if leader not in (None, -1):
+                    by_leader.setdefault(leader, []).append(place)
+            asking = (_ask(client, node, of, timestamp_ms) for node, of in by_leader.items())
+            for answer in await asyncio.gather(*asking):
+                found |= answer
+            left -= found.keys()
+            if left:
+                client.force_metadata_update()
+                await asyncio.sleep(ASK_AGAIN_S)
+    return found
+
+
+async def _ask(
+    client: AIOKafkaClient, node: int, places: Iterable[TopicPartition], timestamp_ms: int
+) -> Offsets:
+    """Ask one broker; what it does not know now is left out."""
+    by_topic: dict[str, list[tuple[int, int]]] = {}
+    for place in places:
+        by_topic.setdefault(place.topic, []).append((place.partition, timestamp_ms))
+    request = OffsetRequest(_ANY_REPLICA, _COMMITTED, list(by_topic.items()))
+    try:
+        response = await client.send(node, request, group=ConnectionGroup.COORDINATION)
+    except KafkaError as error:
+        if not error.retriable:
+            raise
+        return {}
+    found = Offsets()
+    for topic, parts in response.topics:
+        for partition, code, _, offset in parts:
+            place = TopicPartition(topic, partition)
+            if not code:
+                found[place] = offset
+            elif not for_code(code).retriable:
+                raise for_code(code)(place)
+    return found
