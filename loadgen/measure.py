@@ -6,9 +6,11 @@ coordinated omission: the histogram must not apply its own on top. Only what was
 timed; what failed is counted by its kind.
 """
 
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from itertools import accumulate
 from typing import Any, Final, NamedTuple
 
 from hdrh.histogram import HdrHistogram
@@ -43,11 +45,6 @@ class Latency:
         if other.count:
             self.histogram.add(other.histogram)
 
-    def reset(self) -> None:
-        """Forget everything."""
-        if self.count:
-            self.histogram.reset()
-
     def encoded(self) -> bytes:
         """Give it in HdrHistogram's compressed base64 form; empty when nothing was recorded."""
         return bytes(self.histogram.encode()) if self.count else b""
@@ -71,9 +68,19 @@ class Latency:
         """Give percentiles in ms; 0 each while nothing was recorded."""
         if not self.count:
             return [0.0] * len(wanted)
-        found = self.histogram.get_percentile_to_value_dict(list(wanted))
+        histogram = self.histogram
+        indices = range(histogram.counts_len)
+        used = bisect_right(indices, histogram.max_value, key=histogram.get_value_from_index)
+        reached = list(accumulate(histogram.counts[:used]))
+        return [self._percentile(percent, reached) for percent in wanted]
+
+    def _percentile(self, percent: float, reached: list[int]) -> float:
+        """As the histogram's own, whose steps from bucket to bucket hold the sends up for ms."""
+        histogram = self.histogram
+        at = bisect_left(reached, histogram.get_target_count_at_percentile(percent))
+        value = histogram.get_highest_equivalent_value(histogram.get_value_from_index(at))
         # A bucket's upper end can lie above the longest that was seen.
-        return [min(found[percent] / 1000, self.longest) for percent in wanted]
+        return min(int(value) / 1000, self.longest)
 
 
 @dataclass
@@ -146,20 +153,10 @@ class Tally:
 
     def taken(self) -> "Tally":
         """Give everything counted so far, and begin anew."""
-        taken = Tally()
-        taken.add(self)
-        self._reset()
+        # Handed over whole: to empty a histogram holds the sends up for longer than to make one.
+        taken = Tally(**vars(self))
+        vars(self).update(vars(Tally()))
         return taken
-
-    def _reset(self) -> None:
-        for each in fields(self):
-            value = getattr(self, each.name)
-            if isinstance(value, int):
-                setattr(self, each.name, 0)
-            elif isinstance(value, Counter):
-                value.clear()
-            else:
-                value.reset()
 
 
 class Point(NamedTuple):

@@ -25,6 +25,14 @@ def test_percentiles_are_right_to_three_digits(seconds: list[float]) -> None:
     assert found == pytest.approx(max(seconds) * 1000, rel=1e-3, abs=1e-3)
 
 
+@given(st.lists(st.floats(0, 100), min_size=1, max_size=50), st.floats(0.01, 99.99))
+def test_percentiles_are_the_histogram_s_own(seconds: list[float], percent: float) -> None:
+    """As HdrHistogram gives them, up to the longest that was seen."""
+    latency = tally(*seconds).latency
+    own = latency.histogram.get_value_at_percentile(percent) / 1000
+    assert latency.percentiles((percent,)) == [min(own, latency.longest)]
+
+
 def test_a_latency_beyond_an_hour_counts_as_an_hour() -> None:
     """It is not left out."""
     latency = tally(7200.0).latency
