@@ -22,6 +22,8 @@ from loadgen.service import watch
 from loadgen.settings import LoadgenSettings
 from loadgen.share import Share
 from loadgen.summary import Summary
+from loadgen.target_http import HttpTarget
+from loadgen.targets import ACCEPTED, Record
 
 STANDIN = Path(__file__).with_name("loadgen_standin.py")
 
@@ -194,6 +196,41 @@ async def test_sends_that_find_no_free_connection_are_late_and_then_dropped() ->
     assert found.sent + found.dropped == 400
     assert found.dropped > 300
     assert 0 < found.late <= found.sent
+
+
+async def test_a_server_that_does_not_answer_in_time_is_an_error_for_each_send() -> None:
+    """And each frees its connection: those after it get their turn."""
+    async with standins.serving(standins.Standin(answer_after=60)) as gateway:
+        found = await run(
+            gateway.url, loadgen_timeout=0.2, loadgen_connections=100, loadgen_verify=False
+        )
+    assert (found.sent, found.errors) == (400, {"TimeoutError": 400})
+    assert found.cut_off == 0
+
+
+async def test_an_answer_in_pieces_gives_its_connection_back() -> None:
+    """Once it is whole: the next request goes out on the same connection."""
+    connections = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        while await reader.readline():
+            await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(2)
+            writer.write(b"HTTP/1.1 202 Accepted\r\ncontent-length: 2\r\n\r\n")
+            await writer.drain()
+            await asyncio.sleep(0.02)
+            writer.write(b"{}")
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port: int = server.sockets[0].getsockname()[1]
+        target = HttpTarget(f"http://127.0.0.1:{port}", connections=1, timeout=5, batched=False)
+        answers = [await target.send([Record(b"a", b"{}")]) for _ in range(3)]
+        await target.close()
+    assert [answer.codes for answer in answers] == [(ACCEPTED,)] * 3
+    assert connections == 1
 
 
 @pytest.fixture
