@@ -6,6 +6,7 @@ FRAUDSTREAM_CHAOS=full runs the long form; FRAUDSTREAM_CHAOS_SEED repeats a run'
 import contextlib
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -27,6 +28,7 @@ KILLS, ZOMBIES, BROKER_KILLS = (20, 5, 3) if FULL else (3, 1, 1)
 SESSION_S = 6.0 if FULL else 2.0
 PER_SECOND = 1_000 if FULL else 500
 SETTLE_S = 90
+START_S = 30
 RULES = f"""
 threshold = 50
 duplicates = "60s"
@@ -84,6 +86,7 @@ class Fleet:
         self._thread.join()
         for process in self.processes:
             process.send_signal(signal.SIGCONT)
+            until_it_heeds(process, signal.SIGTERM)
             process.terminate()
         return [process.wait(20) for process in self.processes]
 
@@ -201,6 +204,18 @@ def under_load(settings: TopicSettings, rules: Path) -> Iterator[tuple[Fleet, Lo
         load.stop()
         codes = fleet.stop()
     assert codes == [0] * DETECTORS
+
+
+def until_it_heeds(process: subprocess.Popen[bytes], signum: int) -> None:
+    """Wait until a process handles a signal: one that has only begun would die of it."""
+    deadline = time.monotonic() + START_S
+    while process.poll() is None:
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        [caught] = re.findall(r"^SigCgt:\s*([0-9a-f]+)$", status, re.MULTILINE)
+        if int(caught, 16) >> (signum - 1) & 1:
+            return
+        assert time.monotonic() < deadline, f"no handler of signal {signum}"
+        time.sleep(0.01)
 
 
 def settled(settings: TopicSettings, least: int | None = None) -> None:
