@@ -6,13 +6,10 @@ tells their series apart. (Added up here, the sums would fall when one process s
 Prometheus would take that for a new start of them all.)
 """
 
-import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-import httpx
 import msgspec
-import structlog
 from fastapi import APIRouter, Request
 from prometheus_client.core import Metric
 from prometheus_client.samples import Exemplar, Sample
@@ -24,7 +21,6 @@ from api.streams.subscription import Cause
 from wire import metrics
 from wire.metrics import counter, gauge, histogram
 
-log = structlog.get_logger(__name__)
 WORKER_PATH: Final = "/metrics/worker"
 _FORMS: Final = ("text/plain", "application/openmetrics-text")
 PATIENCE_S: Final = 2.0
@@ -70,29 +66,12 @@ async def _of_all(gateway: Gateway, credential: Mapping[str, str]) -> list[Metri
     others = [a for number, a in enumerate(addresses, 1) if number != settings.api_worker]
     answers = [list(of_worker(gateway))]
     if others:
+        from api import workers  # noqa: PLC0415 - an HTTP client, which one process does not need
+
         scheme = "https" if settings.api_tls_certificate else "http"
-        # Each other's, on loopback: the certificate is for the name that clients know.
-        async with httpx.AsyncClient(
-            timeout=PATIENCE_S,
-            trust_env=False,
-            headers=credential,
-            verify=False,  # noqa: S501
-        ) as client:
-            asked = await asyncio.gather(
-                *(_ask(client, f"{scheme}://{address}") for address in others)
-            )
-        answers += [_unpacked(answer) for answer in asked if answer is not None]
+        urls = [f"{scheme}://{address}{WORKER_PATH}" for address in others]
+        answers += map(_unpacked, await workers.ask(urls, credential, PATIENCE_S))
     return [*_merged(answers), _answering(len(answers))]
-
-
-async def _ask(client: httpx.AsyncClient, url: str) -> bytes | None:
-    try:
-        answer = await client.get(url + WORKER_PATH)
-        answer.raise_for_status()
-    except httpx.HTTPError as error:
-        log.warning("worker left out of metrics", url=url, error=repr(error))
-        return None
-    return answer.content
 
 
 def _packed(families: Iterable[Metric]) -> bytes:

@@ -14,7 +14,6 @@ from pydantic import SecretStr
 
 from api import listener
 from api.access import exposure, keys
-from api.access.gate import Gate
 from api.access.settings import SESSION_KEY_CHARACTERS
 from compose import broker, datadir, embedded, foreground, ready
 from compose.broker import BrokerNode
@@ -51,6 +50,8 @@ def run(settings: UpSettings) -> int:
     ):
         exposure.check(settings, sock)
         if settings.authenticates:
+            from api.access.gate import Gate  # noqa: PLC0415 - it loads the web framework
+
             Gate(settings)  # what is wrong with its files is told before anything starts
         # One more for each gateway process, where they can be told apart: metrics need that.
         own = [

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 import structlog
@@ -21,17 +21,19 @@ from starlette.types import Scope
 
 from api.access import keys, origin, routes
 from api.access.keys import Keys
-from api.access.principal import PRINCIPAL, Principal
+from api.access.principal import MAX_CREDENTIAL_BYTES, PRINCIPAL, Principal
 from api.access.routes import Need
 from api.access.session import Sessions, cookie_names
 from api.access.settings import AccessSettings
-from api.access.tokens import MAX_TOKEN_BYTES, Tokens
 from api.edge.clients import address_of
 from api.edge.limits import Limits
 from api.errors import CredentialError
 from api.negotiation import wants_page
 from api.problems import CROSS_SITE, FORBIDDEN, NOT_FOUND, UNAUTHENTICATED, Kind, Problem
 from wire.audit import Audit, Event
+
+if TYPE_CHECKING:
+    from api.access.tokens import Tokens
 
 log = structlog.get_logger(__name__)
 
@@ -64,7 +66,7 @@ class Gate:
         self.audit = audit or Audit("api")
         self._limits = limits
         self.keys = Keys(settings, self.audit)
-        self.tokens = Tokens(settings) if settings.has_tokens else None
+        self.tokens = _tokens(settings) if settings.has_tokens else None
         self.sessions = Sessions(settings)
         self.refused = Counter[str]()
         """Requests refused, by the problem's code."""
@@ -172,8 +174,8 @@ class Gate:
         Raises:
             CredentialError: it does not count.
         """
-        if len(credential) > MAX_TOKEN_BYTES:
-            raise CredentialError(f"a credential may have {MAX_TOKEN_BYTES} bytes")
+        if len(credential) > MAX_CREDENTIAL_BYTES:
+            raise CredentialError(f"a credential may have {MAX_CREDENTIAL_BYTES} bytes")
         if self.tokens is None or credential.startswith(keys.PREFIX):
             return self.keys.check(credential, time.time())
         return await self.tokens.check(credential, time.time())
@@ -267,3 +269,9 @@ def _to_sign_in(scope: Scope) -> Response:
     response = RedirectResponse(f"/sign-in?next={quote(target, safe='')}", 303)
     response.headers["Cache-Control"] = "no-store"
     return response
+
+
+def _tokens(settings: AccessSettings) -> "Tokens":
+    from api.access.tokens import Tokens  # noqa: PLC0415 - it loads cryptography and a client
+
+    return Tokens(settings)

@@ -6,6 +6,9 @@ from typing import Final
 PRINCIPAL: Final = "fraudstream.principal"
 """Where a request's principal is found in its ASGI scope; absent where nobody is asked."""
 
+MAX_CREDENTIAL_BYTES: Final = 8192
+"""Longest API key or token that is looked at."""
+
 
 @dataclass(frozen=True, slots=True)
 class Principal:

@@ -10,12 +10,11 @@ from typing import Any, Final
 import jwt
 
 from api.access.jwks import ALGORITHMS, KeySet
-from api.access.principal import Principal
+from api.access.principal import MAX_CREDENTIAL_BYTES, Principal
 from api.access.scopes import SCOPES
 from api.access.settings import AccessSettings
 from api.errors import CredentialError
 
-MAX_TOKEN_BYTES: Final = 8192
 MAX_SUBJECT: Final = 256
 MAX_NAME: Final = 100
 PRINCIPAL_PREFIX: Final = "jwt:"
@@ -43,8 +42,8 @@ class Tokens:
         Raises:
             CredentialError: it does not count.
         """
-        if len(token) > MAX_TOKEN_BYTES:
-            raise CredentialError(f"a token may have {MAX_TOKEN_BYTES} bytes")
+        if len(token) > MAX_CREDENTIAL_BYTES:
+            raise CredentialError(f"a token may have {MAX_CREDENTIAL_BYTES} bytes")
         digest = hashlib.sha256(token).digest()
         known = self._good.get(digest)
         if known is not None:

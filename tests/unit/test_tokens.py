@@ -23,9 +23,9 @@ from jwt.algorithms import RSAAlgorithm
 
 from api.access import jwks
 from api.access.jwks import MAX_SET_BYTES
-from api.access.principal import Principal
+from api.access.principal import MAX_CREDENTIAL_BYTES, Principal
 from api.access.settings import AccessSettings
-from api.access.tokens import MAX_TOKEN_BYTES, Tokens
+from api.access.tokens import Tokens
 from api.errors import CredentialError, KeySetError
 from tests.credentials import ALGORITHMS, AUDIENCE, ISSUER, issuer, jwt_settings
 from wire.errors import SettingsError
@@ -215,7 +215,7 @@ def test_changed_tokens_are_refused(check: Check) -> None:
 
 def test_huge_and_deep_tokens_are_refused(check: Check) -> None:
     """Before they are read, or wherever reading fails."""
-    assert str(MAX_TOKEN_BYTES) in why(check, "x" * (MAX_TOKEN_BYTES + 1))
+    assert str(MAX_CREDENTIAL_BYTES) in why(check, "x" * (MAX_CREDENTIAL_BYTES + 1))
     for odd in (b"[" * 4000, b'{"alg":' + b"[" * 4000, b"\xff\xfe", b"1e999", b'{"alg":1e999}'):
         why(check, f"{encoded(odd)}.{encoded(odd)}.x")
     for exp in (10**400, -1, True, [], "nan"):
