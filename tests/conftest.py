@@ -1,14 +1,9 @@
 """What every test can have: a real Kafka for the session, topics of its own, or an own broker."""
 
-import asyncio
 import os
-import shutil
-import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +11,9 @@ import hypothesis
 import pytest
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
-from compose import aot, broker, jars, leash
+from compose import aot, jars
+from tests import session_kafka
+from tests.cluster import Cluster
 from wire import topics
 from wire.settings import TopicSettings
 
@@ -29,57 +26,6 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("fraudstream")
 
 
-class Cluster:
-    """An embedded Kafka that a test may stop, kill and start again on the same data."""
-
-    def __init__(self, directory: Path, kafka: jars.Installation, **options: Any) -> None:
-        self.directory = directory
-        self.nodes = broker.prepare(directory / "data", kafka, **({"port": 0} | options))
-        self.address = broker.bootstrap(self.nodes)
-        self.processes: dict[int, subprocess.Popen[bytes]] = {}
-
-    def launch(self, *node_ids: int) -> None:
-        """Start the nodes (default: all) without waiting for them."""
-        for node in self.nodes:
-            if not node_ids or node.node_id in node_ids:
-                with self.log(node.node_id).open("ab") as log:
-                    self.processes[node.node_id] = subprocess.Popen(
-                        # On the leash Kafka dies with pytest, even when that is killed.
-                        (sys.executable, "-I", "-S", leash.__file__, str(os.getpid()), *node.argv),
-                        env=os.environ | node.env,
-                        stdout=log,
-                        stderr=subprocess.STDOUT,
-                    )
-
-    async def start(self, *node_ids: int) -> None:
-        """Start the nodes (default: all) and wait until the cluster is whole."""
-        self.launch(*node_ids)
-        await broker.answers(self.address, brokers=len(self.nodes), patience=30)
-
-    def stop(self) -> None:
-        """Stop all nodes as the supervisor does."""
-        for process in self.processes.values():
-            process.terminate()
-        deadline = time.monotonic() + broker.STOP_S
-        for process in self.processes.values():
-            try:
-                process.wait(max(0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-    def kill(self, *node_ids: int) -> None:
-        """Kill the nodes (default: all) with SIGKILL."""
-        for node_id, process in self.processes.items():
-            if not node_ids or node_id in node_ids:
-                process.kill()
-                process.wait()
-
-    def log(self, node_id: int = 1) -> Path:
-        """Give the file with what a node has printed."""
-        return self.directory / f"node-{node_id}.log"
-
-
 @pytest.fixture(scope="session")
 def kafka_installation() -> jars.Installation:
     """Kafka's jars, from the user's cache; downloaded on the first run."""
@@ -90,18 +36,16 @@ def kafka_installation() -> jars.Installation:
 
 @pytest.fixture(scope="session")
 def kafka_address(
-    tmp_path_factory: pytest.TempPathFactory, kafka_installation: jars.Installation
-) -> Iterator[str]:
-    """One real broker for the whole session: its address."""
-    cluster = Cluster(tmp_path_factory.mktemp("kafka"), kafka_installation)
-    try:
-        with ThreadPoolExecutor(1) as pool:  # away from the event loop that pytest-asyncio keeps
-            cluster.launch()
-            pool.submit(lambda: asyncio.run(broker.answers(cluster.address, patience=30))).result()
-        yield cluster.address
-    finally:
-        cluster.kill()
-        shutil.rmtree(cluster.directory, ignore_errors=True)
+    tmp_path_factory: pytest.TempPathFactory,
+    kafka_installation: jars.Installation,  # noqa: ARG001 - it is there before the broker starts
+    worker_id: str,
+) -> str:
+    """One real broker for the whole run, however many processes share it: its address."""
+    alone = worker_id == "master"
+    base = tmp_path_factory.getbasetemp()
+    return session_kafka.address(
+        (base if alone else base.parent) / "kafka", run=os.getpid() if alone else os.getppid()
+    )
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from aiokafka.admin.records_to_delete import RecordsToDelete
 from playwright.async_api import expect
 
 from tests.browser.stage import Gateway, Verdicts, Watched, verdict
-from tests.conftest import Cluster
+from tests.cluster import Cluster
 from wire import kafka, topics
 from wire.settings import TopicSettings
 

@@ -19,7 +19,7 @@ from api import listener
 from compose import jars
 from tests import secured
 from tests.certificates import Authority
-from tests.conftest import Cluster
+from tests.cluster import Cluster
 from tests.processes import Process, Programs, environment, is_ready, programs, until
 from tests.secured import PASSWORD, Secured
 from wire import kafka, oauth, topics
