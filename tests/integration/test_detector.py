@@ -264,6 +264,9 @@ async def test_a_kafka_that_falls_silent_ends_the_process(
     own_broker: Any, own_settings: TopicSettings, tmp_path: Path
 ) -> None:
     """No answer within the deadline: an exit code for the supervisor to start it again, and why."""
+    await produce(own_settings, payment("1.00"))
+    async with running(settings_for(own_settings)) as first:  # a fresh Kafka may take longer
+        await until(lambda: first.metrics.records == 1)
     programs = Programs(tmp_path)
     try:
         given = settings_for(own_settings, detector_deadline_seconds=2)
