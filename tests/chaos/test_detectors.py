@@ -101,6 +101,9 @@ class Load:
             {
                 "bootstrap.servers": settings.kafka_broker_url,
                 "enable.idempotence": True,
+                # With more, on a topic just made: a partition not led yet refuses the first batch
+                # and takes the second; the first one's retry is a duplicate then, and "delivered".
+                "max.in.flight.requests.per.connection": 1,
                 "linger.ms": 5,
                 "log_level": 0,
                 "error_cb": lambda _error: None,
