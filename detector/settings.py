@@ -65,14 +65,14 @@ class DetectorSettings(KafkaSettings, AuditSettings, TracingSettings):
         200, ge=10, le=1_000, description="longest wait for records in one go, in milliseconds"
     )
     detector_pace_ms: float = Field(
-        6.0,
+        10.0,
         ge=0,
         le=1_000,
         description="least time between two transactions of a detector that keeps up,"
         " in milliseconds: gathering a little lowers the total",
     )
     detector_rest_share: float = Field(
-        1.0,
+        0.25,
         ge=0,
         le=100,
         description="rest after a transaction of a detector that keeps up, as a multiple of what"
