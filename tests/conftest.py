@@ -95,7 +95,11 @@ def read_committed() -> Callable[[TopicSettings, str], list[Message]]:
 
 
 def read_topic(settings: TopicSettings, topic: str) -> list[Message]:
-    """Give all committed records of a topic, each partition's in order."""
+    """Give all committed records of a topic, each partition's in order.
+
+    To the end of all that was written: what a transaction was answered for that its broker has yet
+    to mark as committed is waited for.
+    """
     consumer = Consumer(
         {
             "bootstrap.servers": settings.kafka_broker_url,
@@ -107,21 +111,43 @@ def read_topic(settings: TopicSettings, topic: str) -> list[Message]:
             "error_cb": lambda _error: None,  # a broker that a test has stopped comes back
         }
     )
-    partitions = consumer.list_topics(topic, timeout=20).topics[topic].partitions
-    consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])
+    ends = written(settings, topic)
+    consumer.assign([TopicPartition(topic, partition, 0) for partition in ends])
     ended: set[int] = set()
     found: list[Message] = []
     deadline = time.monotonic() + READ_TIMEOUT_S
-    while len(ended) < len(partitions):
-        assert time.monotonic() < deadline, f"{topic}: no end seen of {partitions.keys() - ended}"
+    while len(ended) < len(ends):
+        assert time.monotonic() < deadline, f"{topic}: no end seen of {ends.keys() - ended}"
         for message in consumer.consume(1000, 0.1):
             error = message.error()
             if error is None:
                 found.append(message)
-            elif error.code() == KafkaError._PARTITION_EOF:
+            elif (
+                error.code() == KafkaError._PARTITION_EOF
+                and message.offset() >= ends[message.partition()]
+            ):
                 ended.add(message.partition())
     consumer.close()
     return sorted(found, key=lambda m: (m.partition(), m.offset()))
+
+
+def written(settings: TopicSettings, topic: str) -> dict[int, int]:
+    """Give each partition's end, open transactions included."""
+    asker = Consumer(
+        {
+            "bootstrap.servers": settings.kafka_broker_url,
+            "group.id": "tests",
+            "isolation.level": "read_uncommitted",
+            "log_level": 0,
+            "error_cb": lambda _error: None,
+        }
+    )
+    ends = {
+        partition: asker.get_watermark_offsets(TopicPartition(topic, partition), timeout=20)[1]
+        for partition in asker.list_topics(topic, timeout=20).topics[topic].partitions
+    }
+    asker.close()
+    return ends
 
 
 def topic_settings(address: str, **given: Any) -> TopicSettings:

@@ -19,6 +19,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
 
+from tests.cluster import ONE_AT_A_TIME
 from wire.messages import decode_transaction, decode_verdict
 from wire.settings import TopicSettings
 
@@ -100,10 +101,7 @@ class Load:
         self._producer = Producer(
             {
                 "bootstrap.servers": settings.kafka_broker_url,
-                "enable.idempotence": True,
-                # With more, on a topic just made: a partition not led yet refuses the first batch
-                # and takes the second; the first one's retry is a duplicate then, and "delivered".
-                "max.in.flight.requests.per.connection": 1,
+                **ONE_AT_A_TIME,
                 "linger.ms": 5,
                 "log_level": 0,
                 "error_cb": lambda _error: None,

@@ -1,6 +1,7 @@
 """The gateway's producer, on a real Kafka."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +19,7 @@ async def append(producer: Producer, *values: bytes) -> tuple[int, BaseException
     """Append records in one batch; give where it landed, or why it did not."""
     batch: Any = producer.create_batch()
     for number, value in enumerate(values):
-        batch.append(number, 1_700_000_000_000, b"key", value, [])
+        batch.append(number, time.time_ns() // 1_000_000, b"key", value, [])
     landed: asyncio.Future[tuple[int, BaseException | None]] = asyncio.Future()
     producer.send(
         {PARTITION: (batch, len(values))},
