@@ -5,10 +5,12 @@ from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 import structlog
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
+from aiokafka.client import AIOKafkaClient
 
 from detector.batch import transaction_in
 from detector.settings import DetectorSettings
+from wire import offsets
 from wire.deadline import deadline
 from wire.source import Source
 
@@ -28,16 +30,16 @@ class Bounds(NamedTuple):
 class History:
     """Looks into the logs of some partitions."""
 
-    def __init__(self, settings: DetectorSettings, asker: AIOKafkaConsumer, source: Source) -> None:
+    def __init__(self, settings: DetectorSettings, client: AIOKafkaClient, source: Source) -> None:
         """Make it.
 
         Args:
             settings: its deadline.
-            asker: any started consumer: it can ask for offsets.
+            client: connected; asks for offsets.
             source: reads single records.
         """
         self._limit_s = settings.detector_deadline_seconds
-        self._asker = asker
+        self._client = client
         self._source = source
 
     async def resume_at(
@@ -78,15 +80,13 @@ class History:
         if newest is None:
             return offset
         async with deadline(self._limit_s, "offset by time"):
-            found = await self._asker.offsets_for_times({place: max(0, newest - horizon_ms)})
-        at = found[place]
-        first: int = offset if at is None else at.offset
-        return min(offset, first)
+            at = await offsets.since(self._client, [place], max(0, newest - horizon_ms))
+        return offset if at[place] == offsets.NONE else min(offset, at[place])
 
     async def _bounds(self, places: Sequence[TopicPartition]) -> dict[TopicPartition, Bounds]:
         async with deadline(self._limit_s, "bounds of the log"):
-            starts = await self._asker.beginning_offsets(places)
-            ends = await self._asker.end_offsets(places)
+            starts = await offsets.since(self._client, places, offsets.FIRST)
+            ends = await offsets.since(self._client, places, offsets.END)
         return {place: Bounds(starts[place], ends[place]) for place in places}
 
     async def _last_transaction_ms(

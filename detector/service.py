@@ -185,7 +185,6 @@ class Detector(ConsumerRebalanceListener):  # type: ignore[misc] # untyped libra
             self._settings,
             places,
             membership=Membership(self._settings.detector_group, group.generation, group.member_id),
-            asker=self._member,
             rules=self._rules,
             metrics=self.metrics,
             states={place: state for place, state in kept.items() if place in places},

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 import structlog
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 
 from detector.batch import Outcome, judge
 from detector.errors import AbortedError
@@ -67,7 +67,6 @@ class Worker:
         places: Sequence[TopicPartition],
         *,
         membership: Membership,
-        asker: AIOKafkaConsumer,
         rules: RulesSource,
         metrics: Metrics,
         states: Mapping[TopicPartition, State] | None = None,
@@ -79,7 +78,6 @@ class Worker:
             settings: its bounds and deadlines.
             places: the partitions that it owns, of one topic.
             membership: as whom it owns them.
-            asker: any started consumer, to ask for offsets.
             rules: where the rules in force are found.
             metrics: where it counts.
             states: windows kept from an earlier ownership; used only if nothing came between.
@@ -90,7 +88,6 @@ class Worker:
         self.states = States(limits, rules, metrics, states or {})
         self._settings = settings
         self._membership = membership
-        self._asker = asker
         self._metrics = metrics
         self._tracing = tracing
         self._writing: asyncio.Task[None] | None = None
@@ -130,7 +127,7 @@ class Worker:
             committed = await writer.take_over()
             source = Source(reading, self._limits())
             stack.push_async_callback(source.stop)
-            history = History(self._settings, self._asker, source)
+            history = History(self._settings, reading, source)
             offsets = await history.resume_at(
                 {place: committed[place.partition] for place in self.places}
             )

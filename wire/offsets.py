@@ -19,8 +19,6 @@ END: Final = -1
 """In place of a time: the end of what is committed, one past the last offset."""
 NONE: Final = -1
 """The offset where no record is stamped so late."""
-PATIENCE_S: Final = 10.0
-"""How long the leaders are looked for, and asked."""
 ASK_AGAIN_S: Final = 0.1
 """Pause after an answer that was none."""
 _ANY_REPLICA: Final = -1
@@ -35,25 +33,25 @@ async def since(
 ) -> Offsets:
     """Give each partition's first offset stamped at or after a time (ms since the Unix epoch).
 
+    It has no limit of its own, and asks until all leaders have answered: the caller sets one.
+
     Raises:
         KafkaError: refused for good.
-        TimeoutError: no answer, or no leader, within PATIENCE_S.
     """
     left, found = set(places), Offsets()
-    async with asyncio.timeout(PATIENCE_S):
-        while left:
-            by_leader: dict[int, list[TopicPartition]] = {}
-            for place in left:
-                leader = client.cluster.leader_for_partition(place)
-                if leader not in (None, -1):
-                    by_leader.setdefault(leader, []).append(place)
-            asking = (_ask(client, node, of, timestamp_ms) for node, of in by_leader.items())
-            for answer in await asyncio.gather(*asking):
-                found |= answer
-            left -= found.keys()
-            if left:
-                client.force_metadata_update()
-                await asyncio.sleep(ASK_AGAIN_S)
+    while left:
+        by_leader: dict[int, list[TopicPartition]] = {}
+        for place in left:
+            leader = client.cluster.leader_for_partition(place)
+            if leader not in (None, -1):
+                by_leader.setdefault(leader, []).append(place)
+        asking = (_ask(client, node, of, timestamp_ms) for node, of in by_leader.items())
+        for answer in await asyncio.gather(*asking):
+            found |= answer
+        left -= found.keys()
+        if left:
+            client.force_metadata_update()
+            await asyncio.sleep(ASK_AGAIN_S)
     return found
 
 

@@ -1,8 +1,10 @@
 """A feed's connection to Kafka: its topic's records, committed ones only, and where they lie."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final
 
 from aiokafka import TopicPartition
 
@@ -10,6 +12,9 @@ from api.settings import ApiSettings
 from wire import kafka, offsets
 from wire.kafka import RawClient
 from wire.source import Chunk, Limits, Source
+
+OFFSETS_WITHIN_S: Final = 10.0
+"""How long the brokers are asked where records lie."""
 
 
 class Connection:
@@ -81,7 +86,8 @@ class Connection:
 
     async def _offsets(self, partitions: Collection[int], timestamp_ms: int) -> dict[int, int]:
         places = [TopicPartition(self._topic, partition) for partition in partitions]
-        found = await offsets.since(self._client, places, timestamp_ms)
+        async with asyncio.timeout(OFFSETS_WITHIN_S):
+            found = await offsets.since(self._client, places, timestamp_ms)
         return {place.partition: offset for place, offset in sorted(found.items())}
 
 

@@ -1,12 +1,13 @@
 """Who may write which partition: a former owner is kept out, under whichever partition it wrote."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from confluent_kafka import Message
 
 from detector.batch import Outcome
@@ -22,7 +23,7 @@ from wire.messages import Transaction, decode_verdict, encode
 from wire.settings import TopicSettings
 
 DEADLINE_S = 40
-NOW_MS = 1_700_000_000_000
+NOW_MS = time.time_ns() // 1_000_000  # what is older than its retention may go at any moment
 Read = Callable[[TopicSettings, str], list[Message]]
 
 
@@ -45,7 +46,7 @@ def settings(kafka_settings: TopicSettings) -> DetectorSettings:
 
 
 @asynccontextmanager
-async def member(settings: DetectorSettings) -> AsyncIterator[tuple[AIOKafkaConsumer, Membership]]:
+async def member(settings: DetectorSettings) -> AsyncIterator[Membership]:
     """Be the only member of the group."""
     consumer = await kafka.start(
         lambda: kafka.consumer(
@@ -60,7 +61,7 @@ async def member(settings: DetectorSettings) -> AsyncIterator[tuple[AIOKafkaCons
                 await consumer.getmany(timeout_ms=50)
         consumer.pause(*consumer.assignment())
         group = consumer._coordinator
-        yield consumer, Membership(settings.detector_group, group.generation, group.member_id)
+        yield Membership(settings.detector_group, group.generation, group.member_id)
     finally:
         await consumer.stop()
 
@@ -91,7 +92,7 @@ async def test_the_next_owner_goes_on_where_the_last_one_committed(
     settings: DetectorSettings, read_committed: Read
 ) -> None:
     """Whatever an owner has committed, in several transactions, its successor finds."""
-    async with member(settings) as (_, membership):
+    async with member(settings) as membership:
         async with writer_of(settings, [0, 1], membership) as first:
             assert await first.take_over() == {0: None, 1: None}
             await first.write({0: outcome(b"a"), 1: outcome(b"b")}, {0: 5, 1: 7}, NOW_MS)
@@ -108,7 +109,7 @@ async def test_many_batches_of_a_partition_are_one_transaction(
     settings = settings.model_copy(update={"detector_batch_bytes": 16_384})
     sent = [f"{number:06}".encode() * 100 for number in range(200)]
     async with (
-        member(settings) as (_, membership),
+        member(settings) as membership,
         writer_of(settings, [0], membership) as writer,
     ):
         await writer.take_over()
@@ -123,7 +124,7 @@ async def test_a_new_owner_of_the_first_partition_fences(
 ) -> None:
     """The id that the former owner writes under is taken over: nothing of it is ever seen."""
     async with (
-        member(settings) as (_, membership),
+        member(settings) as membership,
         writer_of(settings, [0, 1], membership) as zombie,
         writer_of(settings, [0], membership) as owner,
     ):
@@ -140,10 +141,10 @@ async def test_a_later_generation_keeps_a_former_owner_of_any_partition_out(
 ) -> None:
     """Who takes over another partition than the first does not touch that id; the group does."""
     async with AsyncExitStack() as stack:
-        async with member(settings) as (_, before):
+        async with member(settings) as before:
             zombie = await stack.enter_async_context(writer_of(settings, [0, 1], before))
             await zombie.take_over()
-        _, now = await stack.enter_async_context(member(settings))
+        now = await stack.enter_async_context(member(settings))
         owner = await stack.enter_async_context(writer_of(settings, [1], now))
         assert await owner.take_over() == {1: None}
         with pytest.raises(FencedError, match="group"):
@@ -160,7 +161,7 @@ async def test_offsets_are_awaited_that_an_open_transaction_may_change(
 ) -> None:
     """An owner that had all but committed: the next one waits for how that ends."""
     async with (
-        member(settings) as (_, membership),
+        member(settings) as membership,
         writer_of(settings, [0, 1], membership) as first,
         writer_of(settings, [1], membership) as second,
     ):
@@ -185,24 +186,23 @@ async def test_a_fenced_worker_ends(settings: DetectorSettings, read_committed: 
     sent = [Transaction(f"t-{n}", f"account-{n}", "bob", 1) for n in range(40)]  # type: ignore[arg-type]
     places = [TopicPartition(settings.transactions_topic, number) for number in range(4)]
 
-    def worker(asker: AIOKafkaConsumer, membership: Membership) -> tuple[Worker, Metrics]:
+    def worker(membership: Membership) -> tuple[Worker, Metrics]:
         metrics = Metrics()
         made = Worker(
             settings,
             places,
             membership=membership,
-            asker=asker,
             rules=RulesSource(None),
             metrics=metrics,
         )
         return made, metrics
 
-    async with member(settings) as (asker, membership):
-        first, before = worker(asker, membership)
+    async with member(settings) as membership:
+        first, before = worker(membership)
         zombie = asyncio.create_task(first.run())
         await produce(settings, sent[:20])
         await until(lambda: before.records == 20)
-        second, after = worker(asker, membership)
+        second, after = worker(membership)
         owner = asyncio.create_task(second.run())
         await until(lambda: after.rebuilds == 4)
         await produce(settings, sent[20:])
