@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -23,6 +24,8 @@ from starlette.types import ASGIApp
 from api import app, listener
 from api.server import configured
 from api.settings import ApiSettings
+from tests.guarded import Guarded, guard
+from tests.processes import Programs, programs
 from wire import kafka, topics
 from wire.messages import Transaction, Verdict, decode_transaction, encode
 from wire.settings import KafkaSettings, TopicSettings
@@ -165,6 +168,23 @@ async def shared_gateway(gateway_url: str) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the gateway that all tests share."""
     async with httpx.AsyncClient(base_url=gateway_url, timeout=30) as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+def guarded(
+    tmp_path_factory: pytest.TempPathFactory, shared_settings: TopicSettings
+) -> Iterator[Guarded]:
+    """A gateway process that asks who comes, for all tests of a module."""
+    keys, given = guard(tmp_path_factory.mktemp("access"))
+    with gateway_process(shared_settings, **given) as url:
+        yield Guarded(url, keys)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Programs]:
+    """Start programs, which are ended with the test."""
+    with programs(tmp_path) as made:
+        yield made
 
 
 @pytest.fixture

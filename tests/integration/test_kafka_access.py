@@ -20,7 +20,7 @@ from compose import jars
 from tests import secured
 from tests.certificates import Authority
 from tests.cluster import Cluster
-from tests.processes import Process, Programs, environment, is_ready, programs, until
+from tests.processes import Process, Programs, environment, is_ready, until
 from tests.secured import PASSWORD, Secured
 from wire import kafka, oauth, topics
 from wire.errors import AccessError, SettingsError
@@ -70,13 +70,6 @@ def broker(
         yield made
     finally:
         cluster.kill()
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Iterator[Programs]:
-    """Start programs, which are ended with the test."""
-    with programs(tmp_path) as made:
-        yield made
 
 
 def settings(broker: Secured, name: str, mechanism: str, **given: Any) -> TopicSettings:

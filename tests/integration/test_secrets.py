@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from confluent_kafka import Producer
 from api import listener
 from tests.certificates import Authority
 from tests.credentials import KeyFile, bearer, issuer, jwt_settings
-from tests.processes import Programs, environment, is_ready, programs, until
+from tests.processes import Programs, environment, is_ready, until
 from tests.streaming import verdict
 from wire.settings import TopicSettings
 
@@ -56,13 +55,6 @@ WRONG = (
     {"API_SESSION_KEY": CANARY},
     {"API_KEYS_FILE": "/dev/null", "API_SUPERVISOR_KEY": CANARY},
 )
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Iterator[Programs]:
-    """Start programs, which are ended with the test."""
-    with programs(tmp_path) as made:
-        yield made
 
 
 def said(*argv: str, **env: str) -> str:
