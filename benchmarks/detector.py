@@ -12,193 +12,27 @@ the rounds: so what else the machine does in the meantime falls on both.
 
 import argparse
 import asyncio
-import multiprocessing
 import os
 import statistics
 import subprocess
 import sys
-import threading
 import time
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import psutil
-from aiokafka import TopicPartition
-from aiokafka.structs import OffsetAndMetadata
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer
-from confluent_kafka import TopicPartition as Position
 
+from benchmarks._takers import detector, plain_process
+from benchmarks._topics import PARTITIONS, Watch, fill, offer, progress, settings, settle_all
 from compose import broker, jars
-from wire import kafka, logs, topics
+from wire import logs, topics
 from wire.settings import KafkaSettings, TopicSettings
 
-PARTITIONS = 4
-ACCOUNTS = 5_000
-FRAUD_EVERY = 20
 PATIENCE_S = 120
-ONE_AT_A_TIME = {"enable.idempotence": True, "max.in.flight.requests.per.connection": 1}
-"""An idempotent producer that loses nothing on a topic just made: with more in flight, a partition
-that is not led yet refuses the first batch and takes the second; the first one's retry is then a
-duplicate to the broker, and so a success to librdkafka."""
 ROUNDS = 3
-
-
-def settings(address: str) -> TopicSettings:
-    """Give settings with topics of their own."""
-    name = "bench-" + uuid.uuid4().hex[:8]
-    return TopicSettings(
-        kafka_broker_url=address,
-        transactions_topic=f"{name}.transactions",
-        legit_topic=f"{name}.legit",
-        fraud_topic=f"{name}.fraud",
-        dead_letter_topic=f"{name}.dead-letter",
-        partitions=PARTITIONS,
-        log_level="warning",
-    )
-
-
-def transaction(number: int) -> tuple[bytes, bytes]:
-    """Give key and value of a transaction as the gateway writes it."""
-    source = f"account-{number * 7919 % ACCOUNTS:05}"
-    amount = "900.01" if number % FRAUD_EVERY == 0 else f"{number % 899 + 1}.50"
-    value = (
-        f'{{"transaction_id":"{uuid.UUID(int=number)}","source":"{source}",'
-        f'"target":"account-{number % 977:05}","amount":"{amount}","currency":"EUR",'
-        f'"occurred_at":"2026-01-01T12:00:00Z"}}'
-    )
-    return source.encode(), value.encode()
-
-
-def fill(to: KafkaSettings, count: int, *, spread_ms: int = 0, first: int = 0) -> None:
-    """Write transactions as fast as possible; their timestamps end now, spread over that time."""
-    producer = Producer(
-        {
-            "bootstrap.servers": to.kafka_broker_url,
-            **ONE_AT_A_TIME,
-            "linger.ms": 5,
-            "batch.size": 200_000,
-            "queue.buffering.max.messages": 1_000_000,
-        }
-    )
-    now = time.time_ns() // 1_000_000
-    for number in range(count):
-        key, value = transaction(first + number)
-        at = now - spread_ms + spread_ms * number // count
-        partition = hash(key) % PARTITIONS
-        producer.produce(to.transactions_topic, value, key, partition=partition, timestamp=at)
-        if number % 1_000 == 0:
-            producer.poll(0)
-    assert producer.flush(60) == 0
-
-
-@contextmanager
-def detector(of: TopicSettings, **options: str) -> Iterator[psutil.Process]:
-    """Run a detector process."""
-    environment = os.environ | {
-        "KAFKA_BROKER_URL": of.kafka_broker_url,
-        "TRANSACTIONS_TOPIC": of.transactions_topic,
-        "LEGIT_TOPIC": of.legit_topic,
-        "FRAUD_TOPIC": of.fraud_topic,
-        "DEAD_LETTER_TOPIC": of.dead_letter_topic,
-        "DETECTOR_GROUP": of.transactions_topic,
-        "LOG_LEVEL": "warning",
-        "AUDIT_LOG": os.devnull,
-        **options,
-    }
-    process = subprocess.Popen([sys.executable, "-m", "detector"], env=environment)
-    try:
-        yield psutil.Process(process.pid)
-    finally:
-        process.terminate()
-        assert process.wait(20) == 0
-
-
-class Watch:
-    """Reads both verdict topics, read_committed, and notes when each verdict came."""
-
-    def __init__(self, of: TopicSettings) -> None:
-        self.count = 0
-        self.latencies_ms: list[float] = []
-        self.sent: dict[bytes, int] = {}
-        self._consumer = Consumer(
-            {
-                "bootstrap.servers": of.kafka_broker_url,
-                "group.id": "bench",
-                "enable.auto.commit": False,
-                "isolation.level": "read_committed",
-                "fetch.wait.max.ms": 100,
-                "fetch.queue.backoff.ms": 1,
-                "auto.offset.reset": "earliest",
-            }
-        )
-        self._consumer.assign(
-            [
-                Position(topic, partition, 0)
-                for topic in (of.legit_topic, of.fraud_topic)
-                for partition in range(PARTITIONS)
-            ]
-        )
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._read, daemon=True)
-        self._thread.start()
-
-    def _read(self) -> None:
-        while not self._over.is_set():
-            for message in self._consumer.consume(500, 0.002):
-                assert message.error() is None
-                now = time.perf_counter_ns()
-                self.count += 1
-                began = self.sent.pop(message.value()[19:55], None)
-                if began is not None:
-                    self.latencies_ms.append((now - began) / 1e6)
-
-    def wait(self, count: int, timeout: float) -> None:
-        """Wait until so many verdicts have come."""
-        deadline = time.monotonic() + timeout
-        while self.count < count:
-            assert time.monotonic() < deadline, f"{self.count} of {count} verdicts"
-            time.sleep(0.02)
-
-    def close(self) -> None:
-        """End reading."""
-        self._over.set()
-        self._thread.join()
-        self._consumer.close()
-
-
-def offer(to: TopicSettings, watch: Watch, *, rate: int, seconds: float, first: int = 0) -> int:
-    """Send at a steady rate, open loop, one record at a time; give how many."""
-    producer = Producer({"bootstrap.servers": to.kafka_broker_url, **ONE_AT_A_TIME, "linger.ms": 0})
-    # What is sent to a partition that its metadata does not have yet fails without being tried.
-    topic = to.transactions_topic
-    while len(producer.list_topics(topic, 10).topics[topic].partitions) < PARTITIONS:
-        time.sleep(0.01)
-    count = int(rate * seconds)
-    began = time.perf_counter()
-    for number in range(first, first + count):
-        pause = began + (number - first) / rate - time.perf_counter()
-        if pause > 0:
-            time.sleep(pause)
-        key, value = transaction(number)
-        watch.sent[value[19:55]] = time.perf_counter_ns()
-        producer.produce(
-            to.transactions_topic,
-            value,
-            key,
-            partition=hash(key) % PARTITIONS,
-            on_delivery=_delivered,
-        )
-        producer.poll(0)
-    assert producer.flush(10) == 0
-    return count
-
-
-def _delivered(error: KafkaError | None, _message: Message) -> None:
-    assert error is None, error
 
 
 class Latency(NamedTuple):
@@ -246,24 +80,6 @@ def taking(of: TopicSettings, process: psutil.Process, seconds: float) -> Latenc
     return Latency(cuts[49], cuts[89], cuts[98], max(watch.latencies_ms), used / seconds)
 
 
-@contextmanager
-def progress(of: TopicSettings, group: str) -> Iterator[Callable[[], int]]:
-    """Give what tells how many records a group has settled."""
-    asker = Consumer({"bootstrap.servers": of.kafka_broker_url, "group.id": group})
-    positions = [Position(of.transactions_topic, partition) for partition in range(PARTITIONS)]
-
-    def settled() -> int:
-        try:
-            return sum(max(0, each.offset) for each in asker.committed(positions, 10))
-        except KafkaException:  # a fresh broker's coordinator is still loading
-            return 0
-
-    try:
-        yield settled
-    finally:
-        asker.close()
-
-
 class Pace(NamedTuple):
     """How fast a group settles records, and what that takes."""
 
@@ -285,31 +101,6 @@ def settling(of: TopicSettings, group: str, count: int, process: psutil.Process)
     began, first, before = [mark for mark in marks if mark[1] < 0.1 * count][-1]
     ended, last, after = next(mark for mark in marks if mark[1] >= 0.95 * count)
     return Pace((last - first) / (ended - began), (after - before) / (last - first) * 1e6)
-
-
-async def plain_loop(of: TopicSettings, group: str) -> None:
-    """The reference: a topic copied in transactions as aiokafka's documentation has it."""
-    consumer = kafka.consumer(of, group_id=group, auto_offset_reset="earliest")
-    producer = kafka.producer(of, transactional_id=group)
-    await consumer.start()
-    await producer.start()
-    consumer.subscribe([of.transactions_topic])
-    while True:
-        polled: dict[TopicPartition, list[Any]] = await consumer.getmany(timeout_ms=200)
-        if not polled:
-            continue
-        async with producer.transaction():
-            offsets = {}
-            for partition, records in polled.items():
-                for record in records:
-                    await producer.send(
-                        of.legit_topic,
-                        record.value,
-                        key=record.key,
-                        partition=record.partition,
-                    )
-                offsets[partition] = OffsetAndMetadata(records[-1].offset + 1, "")
-            await producer.send_offsets_to_transaction(offsets, group)
 
 
 WINDOW_RULES = """
@@ -382,24 +173,6 @@ def throughput(address: str, count: int = 200_000) -> None:
         )
 
 
-@contextmanager
-def plain_process(of: TopicSettings, group: str = "") -> Iterator[psutil.Process]:
-    """Run the plain loop in a process of its own."""
-    arguments = of, group or of.transactions_topic
-    process = multiprocessing.get_context("spawn").Process(target=_plain, args=arguments)
-    process.start()
-    try:
-        yield psutil.Process(process.pid)
-    finally:
-        process.kill()
-        process.join()
-
-
-def _plain(of: TopicSettings, group: str) -> None:
-    logs.configure(of, "plain")
-    asyncio.run(plain_loop(of, group))
-
-
 def rebuild(address: str, count: int = 600_000) -> None:
     """A takeover with ten minutes of transactions in the windows, and memory with them."""
     of = settings(address)
@@ -445,16 +218,6 @@ def memory(address: str) -> None:
         f"memory at 1000/s, ten-minute windows full, over {minutes:g} min: first"
         f" {resident[1]:.0f}, last {resident[-1]:.0f}, most {max(resident):.0f} MiB (aim: <= 400)"
     )
-
-
-def settle_all(of: TopicSettings, group: str) -> None:
-    """Commit the end of the log for a group, as if it had settled all that is there."""
-    client = Consumer({"bootstrap.servers": of.kafka_broker_url, "group.id": group})
-    places = [Position(of.transactions_topic, partition) for partition in range(PARTITIONS)]
-    for place in places:
-        place.offset = client.get_watermark_offsets(place, timeout=10)[1]
-    client.commit(offsets=places, asynchronous=False)
-    client.close()
 
 
 @contextmanager
