@@ -14,10 +14,6 @@ from wire.settings import KafkaSettings, TopicSettings
 PARTITIONS = 4
 ACCOUNTS = 5_000
 FRAUD_EVERY = 20
-ONE_AT_A_TIME = {"enable.idempotence": True, "max.in.flight.requests.per.connection": 1}
-"""An idempotent producer that loses nothing on a topic just made: with more in flight, a partition
-that is not led yet refuses the first batch and takes the second; the first one's retry is then a
-duplicate to the broker, and so a success to librdkafka."""
 
 
 def settings(address: str) -> TopicSettings:
@@ -51,7 +47,7 @@ def fill(to: KafkaSettings, count: int, *, spread_ms: int = 0, first: int = 0) -
     producer = Producer(
         {
             "bootstrap.servers": to.kafka_broker_url,
-            **ONE_AT_A_TIME,
+            "enable.idempotence": True,
             "linger.ms": 5,
             "batch.size": 200_000,
             "queue.buffering.max.messages": 1_000_000,
@@ -123,7 +119,9 @@ class Watch:
 
 def offer(to: TopicSettings, watch: Watch, *, rate: int, seconds: float, first: int = 0) -> int:
     """Send at a steady rate, open loop, one record at a time; give how many."""
-    producer = Producer({"bootstrap.servers": to.kafka_broker_url, **ONE_AT_A_TIME, "linger.ms": 0})
+    producer = Producer(
+        {"bootstrap.servers": to.kafka_broker_url, "enable.idempotence": True, "linger.ms": 0}
+    )
     # What is sent to a partition that its metadata does not have yet fails without being tried.
     topic = to.transactions_topic
     while len(producer.list_topics(topic, 10).topics[topic].partitions) < PARTITIONS:

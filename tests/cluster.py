@@ -9,13 +9,6 @@ from typing import Any
 
 from compose import broker, jars, leash
 
-ONE_AT_A_TIME = {"enable.idempotence": True, "max.in.flight.requests.per.connection": 1}
-"""How librdkafka's producer writes to a topic just made.
-
-With more in flight, a partition that is not led yet refuses the first batch and takes the second;
-the first one's retry is a duplicate then, which counts as delivered.
-"""
-
 
 class Cluster:
     """An embedded Kafka that a test may stop, kill and start again on the same data."""

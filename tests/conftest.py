@@ -9,7 +9,7 @@ from typing import Any
 
 import hypothesis
 import pytest
-from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from compose import aot, jars
 from tests import session_kafka
@@ -142,12 +142,17 @@ def written(settings: TopicSettings, topic: str) -> dict[int, int]:
             "error_cb": lambda _error: None,
         }
     )
-    ends = {
-        partition: asker.get_watermark_offsets(TopicPartition(topic, partition), timeout=20)[1]
-        for partition in asker.list_topics(topic, timeout=20).topics[topic].partitions
-    }
-    asker.close()
-    return ends
+    deadline = time.monotonic() + READ_TIMEOUT_S
+    while True:
+        try:
+            partitions = asker.list_topics(topic, timeout=20).topics[topic].partitions
+            places = [TopicPartition(topic, partition) for partition in partitions]
+            ends = {p.partition: asker.get_watermark_offsets(p, timeout=20)[1] for p in places}
+        except KafkaException:
+            assert time.monotonic() < deadline
+        else:
+            asker.close()
+            return ends
 
 
 def topic_settings(address: str, **given: Any) -> TopicSettings:

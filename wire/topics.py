@@ -1,9 +1,11 @@
 """The topics: their names, making them with equal partition counts, waiting for them."""
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any, Final
 
 import structlog
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import (
     KafkaError,
@@ -12,7 +14,7 @@ from aiokafka.errors import (
     for_code,
 )
 
-from wire import access, kafka
+from wire import access, kafka, offsets
 from wire.errors import FraudstreamError
 from wire.settings import KafkaSettings, TopicSettings
 
@@ -52,8 +54,10 @@ async def ensure(settings: TopicSettings, *, patience: float | None = None) -> d
     """
     client = await kafka.start(lambda: kafka.admin(settings), patience=patience, settings=settings)
     try:
-        await _create(client, settings)
+        made = await _create(client, settings)
         counts = await _all_counts(client, settings)
+        if made:
+            await _led(settings, counts)
     except (KafkaError, TimeoutError) as error:
         raise TopicsError(f"the topics can't be made: {error}") from error
     finally:
@@ -90,7 +94,8 @@ async def wait(settings: KafkaSettings, *topics: str) -> dict[str, int]:
         await kafka.close(client)
 
 
-async def _create(client: AIOKafkaAdminClient, settings: TopicSettings) -> None:
+async def _create(client: AIOKafkaAdminClient, settings: TopicSettings) -> bool:
+    """Make the topics that are missing; tell whether there were any."""
     config = {
         "retention.ms": str(settings.retention_hours * MS_PER_HOUR),
         "min.insync.replicas": str(settings.min_insync_replicas),
@@ -114,7 +119,7 @@ async def _create(client: AIOKafkaAdminClient, settings: TopicSettings) -> None:
     for name in there:
         log.info("topic is there", topic=name, made_now=False)
     if not wanted:
-        return
+        return False
     response = await client.create_topics(wanted, timeout_ms=CREATE_TIMEOUT_MS)
     for topic, code, *rest in response.topic_errors:
         error = for_code(code)
@@ -123,6 +128,23 @@ async def _create(client: AIOKafkaAdminClient, settings: TopicSettings) -> None:
         if code and error is not TopicAlreadyExistsError:
             raise TopicsError(f"topic {topic}: {error.__name__}: {rest[0] if rest else ''}")
         log.info("topic is there", topic=topic, made_now=not code)
+    return True
+
+
+async def _led(settings: TopicSettings, counts: Mapping[str, int]) -> None:
+    """Wait until the brokers know what they lead: they learn it after the controller has answered.
+
+    Until then a partition refuses records. An idempotent producer with several requests under way
+    may lose some by that: the first is refused, the second taken, and the first one's retry is a
+    duplicate to the broker, which librdkafka reports as delivered.
+    """
+    places = [TopicPartition(name, number) for name in counts for number in range(counts[name])]
+    async with asyncio.timeout(CREATE_TIMEOUT_MS / 1000):
+        client = await kafka.start(lambda: kafka.client(settings, list(counts)), settings=settings)
+        try:
+            await offsets.since(client, places, offsets.END)
+        finally:
+            await kafka.close(client)
 
 
 async def _all_counts(client: AIOKafkaAdminClient, settings: KafkaSettings) -> dict[str, int]:

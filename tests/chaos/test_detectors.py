@@ -19,7 +19,6 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
 
-from tests.cluster import ONE_AT_A_TIME
 from wire.messages import decode_transaction, decode_verdict
 from wire.settings import TopicSettings
 
@@ -101,7 +100,7 @@ class Load:
         self._producer = Producer(
             {
                 "bootstrap.servers": settings.kafka_broker_url,
-                **ONE_AT_A_TIME,
+                "enable.idempotence": True,
                 "linger.ms": 5,
                 "log_level": 0,
                 "error_cb": lambda _error: None,

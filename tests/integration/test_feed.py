@@ -17,7 +17,6 @@ from api.streams import feed as feeds
 from api.streams.event import Event
 from api.streams.feed import Feed
 from api.streams.position import FRAUD
-from tests.cluster import ONE_AT_A_TIME
 from tests.conftest import topic_settings
 from tests.streaming import writing
 from wire import kafka, topics
@@ -93,7 +92,9 @@ def write(
 ) -> None:
     """Write with a client of another make."""
     to = settings.kafka_broker_url
-    producer = Producer({"bootstrap.servers": to, "log_level": 0, **ONE_AT_A_TIME, **given})
+    producer = Producer(  # idempotent: else a batch sent again may come behind the next
+        {"bootstrap.servers": to, "enable.idempotence": True, "log_level": 0, **given}
+    )
     failed: list[Any] = []
 
     def landed(error: Any, _message: Any) -> None:
