@@ -6,6 +6,7 @@ command lines, a supervisor runs them, `answers` tells when the cluster can be u
 
 import asyncio
 import contextlib
+import random
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,11 @@ from wire.errors import BrokerUnreachableError
 
 PORTS_TRIED: Final = 200
 """How far above the brokers' ports a free one is looked for, for the controllers."""
+ANY_PORTS: Final = range(20_000, 32_000)
+"""Where free ports are looked for if any will do: a node that is started again finds its own free.
+
+Outgoing connections take theirs from 32,768 on, on Linux; elsewhere from 49,152 on.
+"""
 ASK_EVERY_S: Final = 0.05
 READY_TIMEOUT_S: Final = 60.0
 STOP_S: Final = 2.5
@@ -230,9 +236,16 @@ def _controller_ports(taken: Sequence[int], anywhere: bool) -> list[int]:
 
 
 def _any_ports(host: str, count: int) -> list[int]:
+    """Find free ports, any of ANY_PORTS."""
+    found: list[int] = []
     with contextlib.ExitStack() as held_open:  # all at once, so that all differ
-        sockets = [held_open.enter_context(_bound(host, 0)) for _ in range(count)]
-        return [s.getsockname()[1] for s in sockets]
+        for port in random.sample(ANY_PORTS, PORTS_TRIED * count):
+            with contextlib.suppress(OSError):
+                held_open.enter_context(_bound(host, port))
+                found.append(port)
+                if len(found) == count:
+                    return found
+    raise BrokerError(f"no free ports for Kafka from {ANY_PORTS.start} to {ANY_PORTS[-1]}")
 
 
 def _bound(host: str, port: int) -> socket.socket:

@@ -55,6 +55,19 @@ def test_replication_follows_the_broker_count(
         assert properties["node.id"] == str(node.node_id)
 
 
+@pytest.mark.parametrize("brokers", [1, 3])
+def test_any_ports_are_none_that_connections_take(
+    kafka: Installation, tmp_path: Path, brokers: int
+) -> None:
+    """A node that is started again finds its ports free, the controllers' too."""
+    broker.prepare(tmp_path / "data", kafka, brokers=brokers, port=0)
+    properties = _properties(tmp_path / "data/node-1.properties")
+    named = properties["listeners"] + "," + properties["controller.quorum.voters"]
+    ports = [int(port) for port in re.findall(r":(\d+)", named)]
+    assert len(ports) == 2 + brokers
+    assert all(20_000 <= port < 32_000 for port in ports)
+
+
 def test_a_port_of_choice_is_kept(kafka: Installation, tmp_path: Path) -> None:
     """Brokers take the ports from the given one on; the controllers' lie above."""
     port = _three_free_ports()
