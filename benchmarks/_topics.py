@@ -95,13 +95,15 @@ class Watch:
 
     def _read(self) -> None:
         while not self._over.is_set():
-            for message in self._consumer.consume(500, 0.002):
-                assert message.error() is None
-                now = time.perf_counter_ns()
-                self.count += 1
-                began = self.sent.pop(message.value()[19:55], None)
-                if began is not None:
-                    self.latencies_ms.append((now - began) / 1e6)
+            message = self._consumer.poll(0.1)
+            if message is None:
+                continue
+            assert message.error() is None
+            now = time.perf_counter_ns()
+            self.count += 1
+            began = self.sent.pop(message.value()[19:55], None)
+            if began is not None:
+                self.latencies_ms.append((now - began) / 1e6)
 
     def wait(self, count: int, timeout: float) -> None:
         """Wait until so many verdicts have come."""
@@ -117,33 +119,47 @@ class Watch:
         self._consumer.close()
 
 
-def offer(to: TopicSettings, watch: Watch, *, rate: int, seconds: float, first: int = 0) -> int:
-    """Send at a steady rate, open loop, one record at a time; give how many."""
-    producer = Producer(
-        {"bootstrap.servers": to.kafka_broker_url, "enable.idempotence": True, "linger.ms": 0}
-    )
-    # What is sent to a partition that its metadata does not have yet fails without being tried.
-    topic = to.transactions_topic
-    while len(producer.list_topics(topic, 10).topics[topic].partitions) < PARTITIONS:
-        time.sleep(0.01)
-    count = int(rate * seconds)
-    began = time.perf_counter()
-    for number in range(first, first + count):
-        pause = began + (number - first) / rate - time.perf_counter()
-        if pause > 0:
-            time.sleep(pause)
-        key, value = transaction(number)
-        watch.sent[value[19:55]] = time.perf_counter_ns()
-        producer.produce(
-            to.transactions_topic,
-            value,
-            key,
-            partition=hash(key) % PARTITIONS,
-            on_delivery=_delivered,
+class Offer:
+    """Sends transactions at a steady rate, open loop, one record at a time.
+
+    One producer all along: what a new one sends first waits for its id, half a second at times.
+    """
+
+    def __init__(self, to: TopicSettings, watch: Watch, first: int = 0) -> None:
+        self.sent = 0
+        self._topic = to.transactions_topic
+        self._watch = watch
+        self._first = first
+        self._producer = Producer(
+            {"bootstrap.servers": to.kafka_broker_url, "enable.idempotence": True, "linger.ms": 0}
         )
-        producer.poll(0)
-    assert producer.flush(10) == 0
-    return count
+        # What is sent to a partition that its metadata does not have yet fails without being tried.
+        while len(self._producer.list_topics(self._topic, 10).topics[self._topic].partitions) < (
+            PARTITIONS
+        ):
+            time.sleep(0.01)
+
+    def send(self, rate: int, seconds: float) -> None:
+        """Send for so long; then all of it is acknowledged."""
+        first = self._first + self.sent
+        count = int(rate * seconds)
+        began = time.perf_counter()
+        for number in range(first, first + count):
+            pause = began + (number - first) / rate - time.perf_counter()
+            if pause > 0:
+                time.sleep(pause)
+            key, value = transaction(number)
+            self._watch.sent[value[19:55]] = time.perf_counter_ns()
+            self._producer.produce(
+                self._topic,
+                value,
+                key,
+                partition=hash(key) % PARTITIONS,
+                on_delivery=_delivered,
+            )
+            self._producer.poll(0)
+        assert self._producer.flush(10) == 0
+        self.sent += count
 
 
 def _delivered(error: KafkaError | None, _message: Message) -> None:
