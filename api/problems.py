@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -126,9 +126,8 @@ async def _problem(_request: Request, error: Exception) -> Response:
 
 async def _http_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for this type only
-    kind = _BY_STATUS.get(error.status_code) or Kind(
-        "http-error", error.status_code, HTTPStatus(error.status_code).phrase
-    )
+    status = HTTPStatus(error.status_code)
+    kind = _BY_STATUS.get(status) or replace(BAD_REQUEST, status=status, title=status.phrase)
     return Problem(kind, str(error.detail), headers=error.headers).response()
 
 

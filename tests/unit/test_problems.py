@@ -3,7 +3,11 @@
 import re
 from pathlib import Path
 
-from api.problems import KINDS
+import httpx
+import pytest
+from fastapi import FastAPI, HTTPException
+
+from api.problems import KINDS, install
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -15,3 +19,22 @@ def test_the_readme_lists_every_code() -> None:
         (int(status), code) for status, codes in rows for code in re.findall(r"`(.+?)`", codes)
     }
     assert listed == {(kind.status, kind.code) for kind in KINDS}
+
+
+@pytest.mark.parametrize("status", [400, 404, 405, 406, 413, 418])
+async def test_the_frameworks_own_errors_have_a_listed_code(status: int) -> None:
+    """Whatever FastAPI or Starlette raise is a problem of a kind that the documents name."""
+    app = FastAPI()
+    install(app)
+
+    @app.get("/")
+    def refuse() -> None:
+        raise HTTPException(status)
+
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app), base_url="http://localhost"
+    ) as client:
+        answer = await client.get("/")
+    problem = answer.json()
+    assert (answer.status_code, problem["status"]) == (status, status)
+    assert problem["code"] in {kind.code for kind in KINDS}
