@@ -15,6 +15,7 @@ from aiokafka.admin import NewPartitions
 
 from api.errors import NotAcknowledgedError
 from api.ingest.outbox import Outbox
+from api.ingest.partitioning import partitioner
 from api.settings import ApiSettings
 from wire import kafka
 from wire.posted import accept
@@ -199,6 +200,48 @@ async def test_a_producer_that_failed_is_replaced(
     assert batch.offset(0) == 1
     await outbox.stop(5)
     assert [transaction.transaction_id for _, _, transaction in await stored()] == ["1", "3"]
+
+
+async def test_of_many_lines_those_are_told_whose_partition_failed(
+    kafka_settings: TopicSettings,
+    serve_gateway: Callable[..., Any],
+    stored: Callable[[], Awaitable[list[Any]]],
+    until: Callable[..., Awaitable[None]],
+) -> None:
+    """Kafka refuses one partition's batch: its lines are told as unknown, the others accepted."""
+    applications: list[Any] = []
+
+    def keep(application: Any) -> Any:
+        applications.append(application)
+        return application
+
+    names = [f"t{n}" for n in range(40)]
+    lines = "\n".join(json.dumps(posted(name)) for name in names).encode()
+    async with serve_gateway(kafka_settings, wrap=keep) as client:
+        producer = await applications[0].gateway.ingest._outbox._link.producer()
+        early = await client.post("/transactions", json=[posted(name) for name in names])
+        producer._sequences[2] += 5  # Kafka refuses a gap after what it has had
+        answer = await client.post(
+            "/transactions", content=lines, headers={"Content-Type": "application/x-ndjson"}
+        )
+
+        async def accepted() -> bool:  # by the producer that takes over
+            return (await client.post("/transactions", json=posted("later"))).status_code == 202
+
+        await until(accepted)
+
+    results = answer.json()["results"]
+    partition = partitioner(4, 100)
+    failed = {n for n in names if partition(posted(n)["source"].encode()) == 2}
+    told = {names[each["index"]]: each["status"] for each in results}
+    assert (early.status_code, answer.status_code) == (202, 207)
+    assert told == {name: 503 if name in failed else 202 for name in names}
+    assert {each["error"]["code"] for each in results if each["status"] == 503} == {
+        "not-acknowledged"
+    }
+    assert answer.json()["rejected"] == len(failed) > 0
+    kept = Counter(transaction.transaction_id for _, _, transaction in await stored())
+    assert kept == Counter(names) + Counter({*names, "later"} - failed)
 
 
 async def test_a_stop_refuses_what_comes_and_keeps_what_came(
