@@ -9,6 +9,7 @@ from api.edge.limits import Limits
 from api.ingest.endpoint import Ingest
 from api.settings import ApiSettings
 from api.streams.hub import Hub
+from api.workers import Workers
 from wire import audit
 
 
@@ -27,7 +28,8 @@ class Gateway:
         self.hub = Hub(settings)
         self.audit = audit.opened(settings, "api")
         self.limits = Limits(settings)
-        self.ingest = Ingest(settings, self.limits)
+        self.workers = Workers(settings)
+        self.ingest = Ingest(settings, self.limits, self.workers)
         self.hub.taps.append(self.ingest.saw)
         self.gate = Gate(settings, self.audit, self.limits) if settings.authenticates else None
         """None where nobody is asked who they are."""
@@ -48,6 +50,7 @@ class Gateway:
                     await self.ingest.stop()
             finally:
                 await self.hub.stop()
+                await self.workers.stop()
                 self.audit.close()
 
     def drain(self) -> None:

@@ -6,7 +6,7 @@ tells their series apart. (Added up here, the sums would fall when one process s
 Prometheus would take that for a new start of them all.)
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -23,9 +23,6 @@ from wire.metrics import counter, gauge, histogram
 
 WORKER_PATH: Final = "/metrics/worker"
 _FORMS: Final = ("text/plain", "application/openmetrics-text")
-PATIENCE_S: Final = 2.0
-"""A process that has not answered by then is left out of this scrape."""
-
 
 _Packed = tuple[str, dict[str, str], float, tuple[dict[str, str], float, float | None] | None]
 """A sample's name, labels, value, and its exemplar's labels, value and time."""
@@ -44,7 +41,7 @@ def routes(gateway: Gateway) -> APIRouter:
     )
     async def all_workers(request: Request) -> Response:
         accept = request.headers.get("accept", "")
-        body, media_type = metrics.written(await _of_all(gateway, _credential(request)), accept)
+        body, media_type = metrics.written(await _of_all(gateway, request), accept)
         return Response(body, headers={"Content-Type": media_type, "Vary": "Accept"})
 
     @router.get(WORKER_PATH, include_in_schema=False)
@@ -54,23 +51,9 @@ def routes(gateway: Gateway) -> APIRouter:
     return router
 
 
-def _credential(request: Request) -> dict[str, str]:
-    """Give what the other processes are to be shown: they ask, too, who wants to know."""
-    headers = request.headers
-    return {name: headers[name] for name in ("authorization", "cookie") if name in headers}
-
-
-async def _of_all(gateway: Gateway, credential: Mapping[str, str]) -> list[Metric]:
-    settings = gateway.settings
-    addresses = settings.api_workers_at.split(",") if settings.api_workers_at else []
-    others = [a for number, a in enumerate(addresses, 1) if number != settings.api_worker]
-    answers = [list(of_worker(gateway))]
-    if others:
-        from api import workers  # noqa: PLC0415 - an HTTP client, which one process does not need
-
-        scheme = "https" if settings.api_tls_certificate else "http"
-        urls = [f"{scheme}://{address}{WORKER_PATH}" for address in others]
-        answers += map(_unpacked, await workers.ask(urls, credential, PATIENCE_S))
+async def _of_all(gateway: Gateway, asker: Request) -> list[Metric]:
+    others = await gateway.workers.ask(WORKER_PATH, asker)
+    answers = [list(of_worker(gateway)), *(_unpacked(other.content) for other in others)]
     return [*_merged(answers), _answering(len(answers))]
 
 

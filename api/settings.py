@@ -65,7 +65,7 @@ class ApiSettings(
     api_workers_at: Addresses | None = Field(
         None,
         description="where each of those processes listens alone, HOST:PORT[,...]: /metrics asks "
-        "them all",
+        "them all, a look-up those that may know more",
     )
     api_event_loop: Literal["uvloop", "asyncio"] = Field(
         "uvloop", description="event loop to run on"

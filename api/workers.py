@@ -1,38 +1,78 @@
-"""The other processes behind the same socket, asked at addresses of their own."""
+"""The other processes behind the same socket, each asked at an address of its own."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Final
 
-import httpx
 import structlog
+from starlette.requests import HTTPConnection
+
+from api.settings import ApiSettings
+
+if TYPE_CHECKING:
+    import httpx
 
 log = structlog.get_logger(__name__)
+PATIENCE_S: Final = 2.0
+"""A process that has not answered by then is left out."""
+CONNECTIONS: Final = 20
+"""Most connections to the others at a time; who finds none free waits, as long as the patience."""
+_NOT_FOUND: Final = 404
 
 
-async def ask(urls: Iterable[str], headers: Mapping[str, str], patience: float) -> list[bytes]:
-    """Give the answers of those who answer well.
+class Workers:
+    """Asks the other processes, showing them the credential of whoever wants to know."""
 
-    Args:
-        urls: what to GET, from each.
-        headers: to send.
-        patience: seconds that each has.
-    """
-    # Each other's, on loopback: the certificate is for the name that clients know.
-    async with httpx.AsyncClient(
-        timeout=patience,
-        trust_env=False,
-        headers=headers,
-        verify=False,  # noqa: S501
-    ) as client:
-        answers = await asyncio.gather(*(_ask(client, url) for url in urls))
-    return [answer for answer in answers if answer is not None]
+    def __init__(self, settings: ApiSettings) -> None:
+        addresses = settings.api_workers_at.split(",") if settings.api_workers_at else []
+        scheme = "https" if settings.api_tls_certificate else "http"
+        self._others = [
+            f"{scheme}://{address}"
+            for number, address in enumerate(addresses, 1)
+            if number != settings.api_worker
+        ]
+        self._client: httpx.AsyncClient | None = None
 
+    async def ask(self, path: str, asker: HTTPConnection) -> "list[httpx.Response]":
+        """Give the answers of those who have what is at a path.
 
-async def _ask(client: httpx.AsyncClient, url: str) -> bytes | None:
-    try:
-        answer = await client.get(url)
-        answer.raise_for_status()
-    except httpx.HTTPError as error:
-        log.warning("worker left out of metrics", url=url, error=repr(error))
-        return None
-    return answer.content
+        Args:
+            path: what to GET from each, quoted.
+            asker: the request that is answered with it.
+        """
+        if not self._others:
+            return []
+        headers = {
+            name: asker.headers[name]
+            for name in ("authorization", "cookie")
+            if name in asker.headers
+        }
+        answers = await asyncio.gather(
+            *(self._ask(other + path, headers) for other in self._others)
+        )
+        return [answer for answer in answers if answer is not None]
+
+    async def stop(self) -> None:
+        """Disconnect."""
+        if self._client is not None:
+            await self._client.aclose()
+
+    async def _ask(self, url: str, headers: dict[str, str]) -> "httpx.Response | None":
+        import httpx  # noqa: PLC0415 - a process that is alone needs no client
+
+        if self._client is None:
+            # Each other's, on loopback: the certificate is for the name that clients know.
+            self._client = httpx.AsyncClient(
+                timeout=PATIENCE_S,
+                trust_env=False,
+                verify=False,  # noqa: S501
+                limits=httpx.Limits(max_connections=CONNECTIONS),
+            )
+        try:
+            answer = await self._client.get(url, headers=headers)
+            if answer.status_code == _NOT_FOUND:
+                return None
+            answer.raise_for_status()
+        except httpx.HTTPError as error:
+            log.warning("worker left out", url=url, error=repr(error))
+            return None
+        return answer

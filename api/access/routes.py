@@ -39,6 +39,8 @@ OPEN: Final = Need()
 ANYBODY: Final = _any_of(set())
 """Whoever has a credential."""
 _BOTH_STREAMS: Final = {STREAM_LEGIT, STREAM_FRAUD}
+# Who may see either verdict may look one up: which of them it is, is not known before.
+_LOOK_UP: Final = _any_of({TRANSACTIONS_WRITE}, _BOTH_STREAMS)
 
 _AT: Final[Mapping[str, Need]] = {
     "/transactions": _any_of({TRANSACTIONS_WRITE}),
@@ -58,8 +60,8 @@ _AT: Final[Mapping[str, Need]] = {
     "/sign-out": OPEN,
 }
 _UNDER: Final[Mapping[str, Need]] = {
-    # Who may see either verdict may look one up: which of them it is, is not known before.
-    "/transactions/": _any_of({TRANSACTIONS_WRITE}, _BOTH_STREAMS),
+    "/transactions/": _LOOK_UP,
+    "/worker/transactions/": _LOOK_UP,
     "/docs/": OPEN,
     "/schemas/": OPEN,
     "/static/": OPEN,

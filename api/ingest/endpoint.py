@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Sequence
 from typing import Final
+from urllib.parse import quote
 
 import structlog
 from fastapi import APIRouter, Request
@@ -26,10 +27,14 @@ from api.problems import BODY_TIMEOUT, INTERNAL, OVERLOADED, TOO_LARGE, UNKNOWN_
 from api.protocol import connection_of, is_whole
 from api.settings import ApiSettings
 from api.streams.event import Event
+from api.workers import Workers
 from wire.errors import MessageError
 from wire.posted import accept
 
 log = structlog.get_logger(__name__)
+WORKER_PATH: Final = "/worker/transactions/"
+"""Where one process tells what it knows of a transaction, without asking the others."""
+_PASSED_ON: Final = ("content-type", "cache-control", "retry-after")
 STOP_MARGIN_S: Final = 0.5
 """What is left of the shutdown grace for writing the last answers."""
 
@@ -46,8 +51,9 @@ register_url_convertor("anything", _Anything())
 class Ingest:
     """Takes transactions in over HTTP."""
 
-    def __init__(self, settings: ApiSettings, limits: Limits) -> None:
+    def __init__(self, settings: ApiSettings, limits: Limits, workers: Workers) -> None:
         self.counts = Counts()
+        self._workers = workers
         self._settings = settings
         self._limits = limits
         self._topic = settings.transactions_topic.encode()
@@ -119,7 +125,16 @@ class Ingest:
 
         @router.get("/transactions/{transaction_id:anything}", include_in_schema=False)
         async def look_up(transaction_id: str, request: Request) -> Response:
-            return self._look_up(transaction_id, self._masking.viewer(request.scope))
+            found = self._look_up(transaction_id, request)
+            # Verdicts are known to all processes, what is pending only to the one that took it.
+            return found or await self._ask_others(transaction_id, request)
+
+        @router.get(WORKER_PATH + "{transaction_id:anything}", include_in_schema=False)
+        async def look_up_here(transaction_id: str, request: Request) -> Response:
+            found = self._look_up(transaction_id, request)
+            if found is None:
+                raise self._unknown()
+            return found
 
         return router
 
@@ -244,18 +259,26 @@ class Ingest:
         spend = self._limits.spender(scope)
         return batches.Results(self._outbox, self._verdicts, self._settings, spend)
 
-    def _look_up(self, transaction_id: str, viewer: Viewer) -> Response:
+    def _look_up(self, transaction_id: str, request: Request) -> Response | None:
         verdict = self._verdicts.find(transaction_id)
         if verdict:
-            verdict = viewer.verdict(verdict)
+            verdict = self._masking.viewer(request.scope).verdict(verdict)
         if verdict is None:
-            raise Problem(
-                UNKNOWN_TRANSACTION,
-                f"not among the last {self._settings.verdict_index_size} transactions",
-            )
+            return None
         answer = answers.looked_up(transaction_id, verdict)
         headers = {name.decode(): value.decode() for name, value in answer.headers}
         return Response(answer.body, answer.status, headers)
+
+    async def _ask_others(self, transaction_id: str, request: Request) -> Response:
+        path = WORKER_PATH + quote(transaction_id, safe="")
+        for answer in await self._workers.ask(path, request):
+            headers = {name: answer.headers[name] for name in _PASSED_ON if name in answer.headers}
+            return Response(answer.content, answer.status_code, headers)
+        raise self._unknown()
+
+    def _unknown(self) -> Problem:
+        size = self._settings.verdict_index_size
+        return Problem(UNKNOWN_TRANSACTION, f"not among the last {size} transactions")
 
     async def _refuse(
         self, problem: Problem, began: float, scope: Scope, receive: Receive, send: Send

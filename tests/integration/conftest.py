@@ -25,6 +25,7 @@ from api import app, listener
 from api.server import configured
 from api.settings import ApiSettings
 from tests.guarded import Guarded, guard
+from tests.parts import Parts
 from tests.processes import Programs, programs
 from wire import kafka, topics
 from wire.messages import Transaction, Verdict, decode_transaction, encode
@@ -185,6 +186,17 @@ def run(tmp_path: Path) -> Iterator[Programs]:
     """Start programs, which are ended with the test."""
     with programs(tmp_path) as made:
         yield made
+
+
+@pytest.fixture
+def parts(kafka_settings: TopicSettings) -> Iterator[Parts]:
+    """Run parts on topics of this test's own; they are killed at its end."""
+    with contextlib.ExitStack() as held:
+        made = Parts(kafka_settings, held)
+        yield made
+        for process in made.running:
+            process.kill()
+            process.wait()
 
 
 @pytest.fixture

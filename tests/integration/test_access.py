@@ -32,6 +32,7 @@ LOOK_UP = "/transactions/{transaction_id:anything}"
 ROUTES: Final[dict[tuple[str, str], tuple[list[set[str]] | None, int]]] = {
     ("POST", "/transactions"): ([WRITE], 202),
     ("GET", LOOK_UP): ([WRITE, LEGIT | FRAUD], 404),
+    ("GET", f"/worker{LOOK_UP}"): ([WRITE, LEGIT | FRAUD], 404),
     **{
         (method, f"/stream/{name}"): ([scopes], status)
         for name, scopes in (("legit", LEGIT), ("fraud", FRAUD), ("all", LEGIT | FRAUD))

@@ -94,9 +94,12 @@ BOTH: Final = "fraudstream_api_workers 2.0"
 def test_processes_ask_each_other_with_the_askers_credential(
     run: Programs, shared_settings: TopicSettings, tmp_path: Path
 ) -> None:
-    """One /metrics for all of them, by header and by cookie; and a session holds at each."""
+    """One /metrics for all of them, by header and by cookie; and a session holds at each.
+
+    A transaction that another one took is told to those only who may look it up here.
+    """
     keys, given = guard(tmp_path, api_supervisor_key=supervisors_key())
-    key = keys.add("metrics:read")
+    key, writer = keys.add("metrics:read"), keys.add("transactions:write")
     own = [listener.bind("127.0.0.1", 0) for _ in range(2)]
     places = ",".join(f"127.0.0.1:{each.getsockname()[1]}" for each in own)
     with closing(listener.bind("127.0.0.1", 0)) as sock:
@@ -116,6 +119,13 @@ def test_processes_ask_each_other_with_the_askers_credential(
                 at = f"http://127.0.0.1:{each.getsockname()[1]}/metrics/worker"
                 assert httpx.get(at, headers=session).status_code == 200
                 assert httpx.get(at).status_code == 401
+            at = [f"http://127.0.0.1:{each.getsockname()[1]}" for each in own]
+            body = {"transaction_id": "one", "source": "a", "target": "b", "amount": "1"}
+            posted = httpx.post(f"{at[0]}/transactions", json=body, headers=bearer(writer))
+            assert posted.status_code == 202
+            for place in (f"{at[1]}/transactions/one", f"{at[0]}/worker/transactions/one"):
+                asked = [httpx.get(place, headers=by) for by in (bearer(writer), bearer(key), {})]
+                assert [each.status_code for each in asked] == [202, 403, 401]
     for each in own:
         each.close()
 

@@ -1,102 +1,23 @@
 """What gateway and detector tell Prometheus: the truth, once, whichever process is asked."""
 
-import contextlib
 import json
 import os
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 
 import httpx
 import prometheus_client
-import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from api import listener
+from tests.parts import DEADLINE_S, Parts, until
 from wire.metrics import Histogram, histogram, written
 from wire.settings import TopicSettings
 
-DEADLINE_S = 30.0
 LABELS = {"cause", "code", "decision", "le", "outcome", "partition", "policy"}
 LABELS |= {"rule", "status", "stream"}
 JSON = {"content-type": "application/json"}
 Samples = dict[str, dict[tuple[tuple[str, str], ...], float]]
-
-
-@dataclass
-class Parts:
-    """Processes of the parts, on one set of topics."""
-
-    settings: TopicSettings
-    held: contextlib.ExitStack
-    running: list[subprocess.Popen[bytes]] = field(default_factory=list)
-
-    def socket(self) -> socket.socket:
-        """Make a listening socket that processes inherit."""
-        return self.held.enter_context(contextlib.closing(listener.bind("127.0.0.1", 0)))
-
-    def start(self, module: str, *arguments: str, fds: tuple[int, ...] = ()) -> None:
-        """Run a part."""
-        names = ("kafka_broker_url", "transactions_topic", "legit_topic", "fraud_topic")
-        given = {
-            name.upper(): str(getattr(self.settings, name))
-            for name in (*names, "dead_letter_topic")
-        }
-        argv = [sys.executable, "-m", module, *arguments]
-        environment = {**os.environ, **given, "DETECTOR_GROUP": self.settings.fraud_topic}
-        self.running.append(subprocess.Popen(argv, env=environment, pass_fds=fds))
-
-    def gateway(self, workers: int) -> tuple[str, list[str]]:
-        """Start a gateway of several processes; give its address, and each one's own."""
-        shared, own = self.socket(), [self.socket() for _ in range(workers)]
-        places = ",".join(address(each) for each in own)
-        for number, alone in enumerate(own, 1):
-            fds = (shared.fileno(), alone.fileno())
-            arguments = ["--api-fd", str(fds[0]), "--api-worker-fd", str(fds[1])]
-            arguments += ["--api-worker", str(number), "--api-workers-at", places]
-            self.start("api", *arguments, fds=fds)
-        urls = [f"http://{address(each)}" for each in own]
-        for url in urls:
-            until(lambda url=url: httpx.get(f"{url}/readyz").status_code == 200)
-        return f"http://{address(shared)}", urls
-
-    def detector(self) -> str:
-        """Start a detector; give the address of its metrics."""
-        with listener.bind("127.0.0.1", 0) as sock:
-            port = sock.getsockname()[1]
-        self.start("detector", "--metrics-port", str(port))
-        return f"http://127.0.0.1:{port}"
-
-
-@pytest.fixture
-def parts(kafka_settings: TopicSettings) -> Iterator[Parts]:
-    """Run parts on topics of this test's own; they are killed at its end."""
-    with contextlib.ExitStack() as held:
-        made = Parts(kafka_settings, held)
-        yield made
-        for process in made.running:
-            process.kill()
-            process.wait()
-
-
-def address(sock: socket.socket) -> str:
-    """Give a socket's address as HOST:PORT."""
-    host, port = sock.getsockname()
-    return f"{host}:{port}"
-
-
-def until(condition: Callable[[], object]) -> None:
-    """Wait for a condition, with a deadline; a connection refused counts as not yet."""
-    deadline = time.monotonic() + DEADLINE_S
-    while True:
-        with contextlib.suppress(httpx.TransportError):
-            if condition():
-                return
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        time.sleep(0.05)
 
 
 def scrape(url: str) -> Samples:

@@ -1,0 +1,60 @@
+"""Several gateway processes on one socket: whichever is asked, the answer is the same."""
+
+import contextlib
+from collections.abc import Iterator
+from urllib.parse import quote
+
+import httpx
+
+from tests.parts import DEADLINE_S, Parts, until
+
+ID = "a/b?c d"
+
+
+@contextlib.contextmanager
+def client(url: str) -> Iterator[httpx.Client]:
+    """Give a client of one process."""
+    with httpx.Client(base_url=url, timeout=DEADLINE_S) as made:
+        yield made
+
+
+def post(at: httpx.Client, transaction_id: str) -> None:
+    """Post a transaction that is accepted."""
+    body = {"transaction_id": transaction_id, "source": "a", "target": "b", "amount": "900.01"}
+    assert at.post("/transactions", json=body).status_code == 202
+
+
+def look_up(at: httpx.Client, transaction_id: str) -> httpx.Response:
+    """Ask for a transaction."""
+    return at.get(f"/transactions/{quote(transaction_id, safe='')}")
+
+
+def test_what_one_process_took_is_pending_at_each(parts: Parts) -> None:
+    """Until there is a verdict; then each knows that; and what nobody took is known to nobody."""
+    _, own = parts.gateway(workers=2)
+    with client(own[0]) as one, client(own[1]) as other:
+        post(one, ID)
+        asked = [look_up(each, ID) for each in (one, other)]
+        unknown = [look_up(each, "never") for each in (one, other)]
+        assert [each.status_code for each in asked] == [202, 202]
+        assert [each.json() for each in asked] == [{"transaction_id": ID, "status": "pending"}] * 2
+        assert [each.headers["retry-after"] for each in asked] == ["1", "1"]
+        assert [each.headers["cache-control"] for each in asked] == ["no-store"] * 2
+        assert [each.json()["code"] for each in unknown] == ["unknown-transaction"] * 2
+
+        parts.detector()
+        for each in (one, other):
+            until(lambda at=each: look_up(at, ID).status_code == 200)
+            assert look_up(each, ID).json()["verdict"]["decision"] == "fraud"
+
+
+def test_a_dead_process_is_left_out(parts: Parts) -> None:
+    """Those that are left answer by what they know."""
+    _, own = parts.gateway(workers=2)
+    with client(own[1]) as other:
+        with client(own[0]) as one:
+            post(one, ID)
+        assert look_up(other, ID).status_code == 202
+        parts.running[0].kill()
+        parts.running[0].wait()
+        assert look_up(other, ID).json()["code"] == "unknown-transaction"
