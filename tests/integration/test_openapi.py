@@ -19,6 +19,7 @@ from api.settings import ApiSettings
 from tests.credentials import KeyFile
 from wire.settings import TopicSettings
 
+CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
 EXAMPLES = os.environ.get("FRAUDSTREAM_FUZZ", "20")
 
 
@@ -50,7 +51,8 @@ def test_who_may_ask_is_as_the_document_says(
 def explore(address: str, *options: str) -> None:
     """Have Schemathesis look for an answer that the document does not describe."""
     command = [
-        *(sys.executable, "-m", "schemathesis.cli", "run", f"{address}/openapi.json"),
+        *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIGURATION)),
+        *("run", f"{address}/openapi.json"),
         *("--exclude-path-regex", "^/stream/"),  # these never end
         *("--checks", "all", "--max-examples", EXAMPLES, "--generation-deterministic"),
         "--no-color",
