@@ -45,6 +45,8 @@ KEY_SECONDS = 2.0
 START_TIMEOUT_S = 30
 FEW, MANY = 64, 2_048
 """Connections."""
+POLITE = 100
+"""Connections whose clients come once a second, as Retry-After asks."""
 OFFERED = (0.6, 0.7, 0.8, 0.9, 1.0)
 """Of the rate from few connections, in the search for the peak from many."""
 
@@ -168,13 +170,17 @@ async def overload(settings: TopicSettings) -> None:
         peak = max(
             [rate(await post(Plan(port, SECONDS, MANY, rate=offered))) for offered in offers]
         )
-        pushed = await post(Plan(port, 2 * SECONDS, MANY, rate=int(2 * peak)))
+        pushed, polite = await asyncio.gather(
+            post(Plan(port, 2 * SECONDS, MANY, rate=int(2 * peak))),
+            post(Plan(port, 2 * SECONDS, POLITE, rate=POLITE)),
+        )
         memory = psutil.Process(process.pid).memory_info().rss / 1e6
     good = rate(pushed)
     print(f"from {MANY:,} connections, the peak is {peak:,.0f}/s, and at twice that {good:,.0f}/s "
           f"are accepted, {good / peak:.2f} of it (aim 0.9; {FEW} connections, one request each: "
-          f"{few:,.0f}/s); answers {pushed['statuses']}; since the sending, by clients that ask "
-          f"again at once: {pushed['answer_ms']}; {memory:.0f} MB")  # fmt: skip
+          f"{few:,.0f}/s); answers {pushed['statuses']}; since the sending: to clients that wait a "
+          f"second {polite['statuses']} {polite['answer_ms']}, to those that ask again at once, "
+          f"and so are let rest, {pushed['answer_ms']}; {memory:.0f} MB")  # fmt: skip
 
 
 async def verdicts(settings: TopicSettings) -> None:
