@@ -98,7 +98,7 @@ class ApiSettings(
         1024, ge=1, description="most POSTs under way in one process; more are answered 503"
     )
     overload_rest_seconds: float = Field(
-        0.25,
+        0.5,
         ge=0,
         le=10,
         description="time for which a connection is not read after max_requests_in_flight refused"
