@@ -168,8 +168,18 @@ def _delivered(error: KafkaError | None, _message: Message) -> None:
 
 @contextmanager
 def progress(of: TopicSettings, group: str) -> Iterator[Callable[[], int]]:
-    """Give what tells how many records a group has settled."""
-    asker = Consumer({"bootstrap.servers": of.kafka_broker_url, "group.id": group})
+    """Give what tells how many records a group has settled.
+
+    What is committed now: a reader of committed records is told to ask again, half a second later,
+    for as long as a transaction is open, and here one always is.
+    """
+    asker = Consumer(
+        {
+            "bootstrap.servers": of.kafka_broker_url,
+            "group.id": group,
+            "isolation.level": "read_uncommitted",
+        }
+    )
     positions = [Position(of.transactions_topic, partition) for partition in range(PARTITIONS)]
 
     def settled() -> int:
