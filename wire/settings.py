@@ -28,7 +28,11 @@ class Settings(BaseSettings):
     """Base of each service's settings: frozen, read from the environment and `.env`."""
 
     model_config = SettingsConfigDict(
-        frozen=True, env_file=".env", extra="ignore", env_ignore_empty=True
+        frozen=True,
+        env_file=".env",
+        extra="ignore",
+        env_ignore_empty=True,
+        defer_build=True,  # a process reads one or two of the classes; the others are their bases
     )
 
     log_level: Literal["debug", "info", "warning", "error"] = Field(

@@ -3,15 +3,17 @@
 import re
 from collections.abc import Callable
 from decimal import Decimal
-from typing import Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
-import cel
 from pydantic import Field, model_validator
 
 from detector.errors import ConditionError
 from detector.rules.rule import Check, Rule
 from detector.windows import Windows
 from wire.messages import Transaction, instant
+
+if TYPE_CHECKING:
+    import cel
 
 VARIABLES: Final[dict[str, Callable[[Transaction, int], Any]]] = {
     "transaction_id": lambda transaction, _: transaction.transaction_id,
@@ -75,14 +77,16 @@ class Condition(Rule):
         return holds
 
 
-def _compiled(condition: str) -> cel.Program:
+def _compiled(condition: str) -> "cel.Program":
+    import cel  # noqa: PLC0415 - it loads a console of its own, and few rules are conditions
+
     try:
         return cel.compile(condition)
     except ValueError as error:
         raise ValueError(f"`condition` is not CEL: {' '.join(str(error).split())}") from None
 
 
-def _try(program: cel.Program) -> None:
+def _try(program: "cel.Program") -> None:
     """Find what no data can mend: an unknown function, an outcome that is not true or false.
 
     Raises:
