@@ -1,6 +1,7 @@
 """The other processes behind the same socket, each asked at an address of its own."""
 
 import asyncio
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -64,6 +65,8 @@ class Workers:
             self._client = httpx.AsyncClient(
                 timeout=PATIENCE_S,
                 trust_env=False,
+                # One client for all who ask: it must keep nobody's cookies for the next.
+                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
                 verify=False,  # noqa: S501
                 limits=httpx.Limits(max_connections=CONNECTIONS),
             )

@@ -271,10 +271,12 @@ class Ingest:
 
     async def _ask_others(self, transaction_id: str, request: Request) -> Response:
         path = WORKER_PATH + quote(transaction_id, safe="")
-        for answer in await self._workers.ask(path, request):
-            headers = {name: answer.headers[name] for name in _PASSED_ON if name in answer.headers}
-            return Response(answer.content, answer.status_code, headers)
-        raise self._unknown()
+        found = await self._workers.ask(path, request)
+        if not found:
+            raise self._unknown()
+        answer = min(found, key=lambda each: each.status_code)  # decided (200) before pending (202)
+        headers = {name: answer.headers[name] for name in _PASSED_ON if name in answer.headers}
+        return Response(answer.content, answer.status_code, headers)
 
     def _unknown(self) -> Problem:
         size = self._settings.verdict_index_size
