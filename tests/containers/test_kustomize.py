@@ -5,7 +5,6 @@ import shlex
 import subprocess
 from pathlib import Path
 
-import kubernetes_validate
 import pytest
 import yaml
 
@@ -18,6 +17,8 @@ CUSTOM_GROUPS = ("kafka.strimzi.io/", "keda.sh/")
 @pytest.mark.parametrize("folder", ["base", "overlays/example"])
 def test_what_is_built_is_valid(folder: str) -> None:
     """Base and overlay build, and fit Kubernetes' schemas with no field too many."""
+    import kubernetes_validate  # noqa: PLC0415 - as in unit/test_deployment.py
+
     built = subprocess.run(
         [*KUSTOMIZE, DEPLOY / folder], capture_output=True, text=True, check=True
     )

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 from cyclonedx.schema import SchemaVersion
-from cyclonedx.validation.json import JsonStrictValidator
 
 from compose import sbom
 from compose.jars import Lock
@@ -17,6 +16,10 @@ TOOL = (sys.executable, "-m", "cyclonedx_py", "requirements", "-", "--of", "JSON
 
 def test_both_locks_are_in_it() -> None:
     """With digests of the jars, valid by CycloneDX's schema, and without an index's address."""
+    from cyclonedx.validation.json import (  # noqa: PLC0415 - as in test_deployment.py
+        JsonStrictValidator,
+    )
+
     done = subprocess.run(
         [*TOOL, "--pyproject", str(ROOT / "pyproject.toml")],
         input="uvicorn==0.54.0\naiokafka==0.14.0\n",
