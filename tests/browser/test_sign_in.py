@@ -4,7 +4,6 @@ import asyncio
 import signal
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -22,17 +21,18 @@ ROWS = "#list .list-body [role=row]"
 ALL = ("stream:fraud", "stream:legit", "transactions:write")
 
 
-@pytest.fixture
-def keys(tmp_path: Path) -> KeyFile:
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> KeyFile:
     """The keys that the gateway takes."""
-    return KeyFile(tmp_path)
+    return KeyFile(tmp_path_factory.mktemp("keys"))
 
 
-@pytest.fixture
-def guarded(site_settings: TopicSettings, tmp_path: Path, keys: KeyFile) -> Iterator[Gateway]:
-    """A gateway that asks who comes."""
+@pytest.fixture(scope="module")
+def guarded(site_settings: TopicSettings, keys: KeyFile) -> Iterator[Gateway]:
+    """A gateway that asks who comes; all these tests come from one address."""
     given = {"API_KEYS_FILE": str(keys.path), "API_KEYS_POLL_SECONDS": "0.05"}
-    part = Gateway(site_settings, tmp_path / "log", **given)
+    log = keys.path.with_name("log")
+    part = Gateway(site_settings, log, LIMIT_FAILURE_BURST="1000", **given)
     part.start()
     yield part
     part.end(signal.SIGKILL)

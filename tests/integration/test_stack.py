@@ -1,0 +1,70 @@
+"""`fraudstream up`, running: the main job end to end, and parts that are killed."""
+
+import json
+import signal
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from tests.stack import DEADLINE_S, Stack, command, post, stacks, until, verdicts
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A stack without load, for all these tests; after them it ends in order."""
+    with stacks(tmp_path_factory.mktemp("stack")) as start:
+        running = start("--tps", "0")
+        running.wait_ready()
+        yield running
+        assert running.end(signal.SIGINT) == 0
+        assert running.nobody_left()
+
+
+def test_the_limit_is_strict_and_each_verdict_is_on_one_stream(stack: Stack) -> None:
+    """900.00 is legit, 900.01 is fraud; each is seen on its stream and not on the other."""
+    url = stack.url
+    legit, fraud = post(url, "900.00"), post(url, "900.01")
+    seen = {
+        name: verdicts(url, name, {wanted}) for name, wanted in (("legit", legit), ("fraud", fraud))
+    }
+    assert seen["legit"][legit]["decision"] == "legit"
+    assert seen["fraud"][fraud]["decision"] == "fraud"
+    assert fraud not in seen["legit"]
+    assert legit not in seen["fraud"]
+    assert {legit, fraud} <= verdicts(url, "all", {legit, fraud}).keys()
+
+
+def test_a_second_up_on_the_same_data_is_refused(stack: Stack) -> None:
+    """The data directory has one user, and the error says who."""
+    result = command("up", "--data-dir", str(stack.data), "--port", "0")
+    assert result.returncode == 2
+    assert f"process {stack.process.pid}" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_tail_prints_verdicts_from_the_beginning(stack: Stack) -> None:
+    """`fraudstream tail` reads straight from Kafka, as the tutorial's console consumer does."""
+    fraud = post(stack.url, "1000.50")
+    kafka = ("--kafka-broker-url", f"127.0.0.1:{stack.kafka_port}")
+    count = len(verdicts(stack.url, "fraud", {fraud}))  # all of one account: in this order
+    so_many = ("--from-beginning", "--max-messages", str(count))
+    as_json = command("tail", "fraud", *kafka, *so_many, "--json")
+    assert json.loads(as_json.stdout.splitlines()[-1])["transaction_id"] == fraud
+    as_text = command("tail", "fraud", *kafka, *so_many)
+    assert as_text.stdout.count("\n") == count
+    assert "1000.50 EUR alice → bob amount-limit" in as_text.stdout
+
+
+@pytest.mark.parametrize("part", ["detector", "api", "kafka.Kafka"])
+def test_a_killed_part_comes_back_and_nothing_is_lost(stack: Stack, part: str) -> None:
+    """After SIGKILL of a part, what was accepted before and after gets its verdict."""
+    url = stack.url
+    before = post(url, "1.00")
+    victim = stack.part(part)
+    assert victim is not None
+    victim.kill()
+    until(lambda: (found := stack.part(part)) is not None and found.pid != victim.pid)
+    until(lambda: httpx.get(f"{url}/readyz", timeout=DEADLINE_S).status_code == 200)
+    after = post(url, "2.00")
+    assert {before, after} <= verdicts(url, "legit", {before, after}).keys()
