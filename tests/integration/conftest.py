@@ -31,7 +31,7 @@ from wire import kafka, topics
 from wire.messages import Transaction, Verdict, decode_transaction, encode
 from wire.settings import KafkaSettings, TopicSettings
 
-DEADLINE_S = 20
+DEADLINE_S = 40
 
 TOPICS = ("transactions", "legit", "fraud", "dead_letter")
 StartGateway = Callable[..., AbstractContextManager[str]]
