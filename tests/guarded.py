@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.access.principal import PRINCIPAL, Principal
 from tests.credentials import KeyFile, jwt_settings
+from tests.trust import TRUST
 
 StartGateway = Callable[..., AbstractContextManager[str]]
 POLL_S: Final = 0.05
@@ -27,7 +28,7 @@ class Guarded:
 
     def client(self, **options: Any) -> httpx.Client:
         """Give a client of it."""
-        return httpx.Client(base_url=self.url, timeout=30, **options)
+        return httpx.Client(base_url=self.url, timeout=30, verify=TRUST, **options)
 
 
 def guard(folder: Path, **given: Any) -> tuple[KeyFile, dict[str, Any]]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import httpx
 
 from api import listener
+from tests.trust import TRUST
 from wire.settings import TopicSettings
 
 DEADLINE_S = 30.0
@@ -51,7 +52,7 @@ class Parts:
             self.start("api", *arguments, fds=fds)
         urls = [f"http://{address(each)}" for each in own]
         for url in urls:
-            until(lambda url=url: httpx.get(f"{url}/readyz").status_code == 200)
+            until(lambda url=url: httpx.get(f"{url}/readyz", verify=TRUST).status_code == 200)
         return f"http://{address(shared)}", urls
 
     def detector(self) -> str:

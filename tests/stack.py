@@ -14,6 +14,8 @@ from pathlib import Path
 import httpx
 import psutil
 
+from tests.trust import TRUST
+
 DEADLINE_S = 60.0
 STOPPED_WITHIN_S = 10.0
 
@@ -119,7 +121,9 @@ def verdicts(
 ) -> dict[str, dict[str, object]]:
     """Read a stream from its beginning until the wanted transactions have come by."""
     found: dict[str, dict[str, object]] = {}
-    with httpx.stream("GET", f"{url}/stream/{stream}?since=earliest", timeout=DEADLINE_S) as answer:
+    with httpx.stream(
+        "GET", f"{url}/stream/{stream}?since=earliest", timeout=DEADLINE_S, verify=TRUST
+    ) as answer:
         for line in answer.iter_lines():
             if line.startswith("data:"):
                 verdict = json.loads(line[5:])
@@ -135,7 +139,9 @@ def post(url: str, amount: str, **fields: str) -> str:
     text = json.dumps({k: str(v) for k, v in (body | {"amount": amount} | fields).items()})
     deadline = time.monotonic() + DEADLINE_S
     while True:
-        answer = httpx.post(f"{url}/transactions", content=text, headers=JSON, timeout=DEADLINE_S)
+        answer = httpx.post(
+            f"{url}/transactions", content=text, headers=JSON, timeout=DEADLINE_S, verify=TRUST
+        )
         if answer.status_code == 202:
             transaction_id: str = answer.json()["transaction_id"]
             return transaction_id

@@ -18,6 +18,7 @@ import httpx
 import pytest
 from playwright.async_api import ConsoleMessage, Page
 
+from tests.trust import TRUST
 from wire import kafka
 from wire.messages import Reason, Verdict, encode
 from wire.settings import TopicSettings
@@ -86,7 +87,10 @@ class Gateway(Part):
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:
             try:
-                if httpx.get(f"{self.url}/readyz", trust_env=False).status_code == 200:
+                if (
+                    httpx.get(f"{self.url}/readyz", trust_env=False, verify=TRUST).status_code
+                    == 200
+                ):
                     return
             except httpx.TransportError:
                 pass  # not listening yet

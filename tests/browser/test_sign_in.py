@@ -13,6 +13,7 @@ from playwright.async_api import Page, expect
 
 from tests.browser.stage import Gateway, Verdicts, Watched, verdict
 from tests.credentials import KeyFile, bearer
+from tests.trust import TRUST
 from wire.settings import TopicSettings
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -40,7 +41,7 @@ def guarded(site_settings: TopicSettings, keys: KeyFile) -> Iterator[Gateway]:
 
 async def known(gateway: Gateway, key: str) -> None:
     """Wait until the gateway has read a new key."""
-    async with httpx.AsyncClient(base_url=gateway.url) as client, asyncio.timeout(20):
+    async with httpx.AsyncClient(base_url=gateway.url, verify=TRUST) as client, asyncio.timeout(20):
         while (await client.get("/status.json", headers=bearer(key))).status_code != 200:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 

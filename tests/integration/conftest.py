@@ -27,6 +27,7 @@ from api.settings import ApiSettings
 from tests.guarded import Guarded, guard
 from tests.parts import Parts
 from tests.processes import Programs, programs
+from tests.trust import TRUST
 from wire import kafka, topics
 from wire.messages import Transaction, Verdict, decode_transaction, encode
 from wire.settings import KafkaSettings, TopicSettings
@@ -60,7 +61,7 @@ async def serve(
     running = asyncio.create_task(server.serve(sockets=[sock]))
     url = f"http://127.0.0.1:{sock.getsockname()[1]}"
     try:
-        async with httpx.AsyncClient(base_url=url, timeout=30) as client:
+        async with httpx.AsyncClient(base_url=url, timeout=30, verify=TRUST) as client:
             await wait_until(lambda: _answers(client, "/readyz" if ready else "/healthz"))
             yield client
     finally:
@@ -91,13 +92,13 @@ def gateway_process(kafka: KafkaSettings, **given: object) -> Iterator[str]:
     )
     try:
         deadline = time.monotonic() + DEADLINE_S
-        while not httpx.get(f"{url}/readyz", timeout=DEADLINE_S).is_success:
+        while not httpx.get(f"{url}/readyz", timeout=DEADLINE_S, verify=TRUST).is_success:
             assert time.monotonic() < deadline
             time.sleep(0.05)
         yield url
     finally:
-        process.terminate()
-        process.wait(DEADLINE_S)
+        process.kill()  # how gateways end in order is tested elsewhere, and takes a moment
+        process.wait()
         sock.close()
 
 
@@ -167,7 +168,7 @@ def gateway_url(shared_settings: TopicSettings) -> Iterator[str]:
 @pytest.fixture
 async def shared_gateway(gateway_url: str) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the gateway that all tests share."""
-    async with httpx.AsyncClient(base_url=gateway_url, timeout=30) as client:
+    async with httpx.AsyncClient(base_url=gateway_url, timeout=30, verify=TRUST) as client:
         yield client
 
 

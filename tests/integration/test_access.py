@@ -22,6 +22,7 @@ from tests.credentials import KeyFile, bearer, issuer, key_id
 from tests.guarded import BODY, CHALLENGE, POLL_S, Guarded, status
 from tests.processes import until
 from tests.streaming import reading
+from tests.trust import TRUST
 
 WRITE, LEGIT, FRAUD = {"transactions:write"}, {"stream:legit"}, {"stream:fraud"}
 METRICS = {"metrics:read"}
@@ -182,7 +183,7 @@ async def test_a_stream_ends_with_its_credential(guarded: Guarded) -> None:
     one, two, three, four, stays = keys.add(), keys.add(), keys.add(), keys.add(), keys.add()
     five = keys.add(expires_at=soon)
     token = issuer().token(exp=int(soon.timestamp()))
-    async with httpx.AsyncClient(base_url=guarded.url, timeout=30) as client:
+    async with httpx.AsyncClient(base_url=guarded.url, timeout=30, verify=TRUST) as client:
         async with asyncio.timeout(20):
             while not (await client.get("/status.json", headers=bearer(five))).is_success:  # noqa: ASYNC110
                 await asyncio.sleep(POLL_S)

@@ -17,6 +17,7 @@ from api.access.keys import supervisors_key
 from tests.credentials import KeyFile, bearer, issuer
 from tests.guarded import Guarded, form, guard
 from tests.processes import Programs, environment, until
+from tests.trust import TRUST
 from wire.settings import TopicSettings
 
 REFUSED = "can be reached from other machines, and nobody is asked who they are"
@@ -55,7 +56,7 @@ def test_an_inherited_socket_is_looked_at_too(
             ("API_KEYS_FILE", str(keys.path), 401),
         ):
             started = run.start(*argv, env=env | {name: value}, fds=(fd,))
-            with httpx.Client(base_url=url, timeout=30) as client:
+            with httpx.Client(base_url=url, timeout=30, verify=TRUST) as client:
                 assert client.get("/status.json").status_code == expected
             started.popen.terminate()
             started.wait()
@@ -72,7 +73,7 @@ def test_sighup_reads_keys_and_signers_at_once(
         env = environment(shared_settings, **given)
         gateway = run.start("-m", "api", "--api-fd", str(fd), env=env, fds=(fd,))
         base = f"http://127.0.0.1:{sock.getsockname()[1]}"
-        with httpx.Client(base_url=base, timeout=30) as client:
+        with httpx.Client(base_url=base, timeout=30, verify=TRUST) as client:
             assert client.get("/healthz").is_success  # it has read its files
             by = [
                 bearer(text)
@@ -110,21 +111,26 @@ def test_processes_ask_each_other_with_the_askers_credential(
             argv += ("--api-worker", str(number), "--api-workers-at", places)
             run.start("-m", "api", *argv, env=env, fds=fds)
         base = f"http://127.0.0.1:{sock.getsockname()[1]}"
-        with httpx.Client(base_url=base, timeout=30) as client:
+        with httpx.Client(base_url=base, timeout=30, verify=TRUST) as client:
             done = form(client, "/sign-in", credential=key)
             session = {"Cookie": done.headers["set-cookie"].split(";")[0]}
             for headers in (bearer(key), session):
                 until(lambda by=headers: BOTH in client.get("/metrics", headers=by).text)
             for each in own:
                 at = f"http://127.0.0.1:{each.getsockname()[1]}/metrics/worker"
-                assert httpx.get(at, headers=session).status_code == 200
-                assert httpx.get(at).status_code == 401
+                assert httpx.get(at, headers=session, verify=TRUST).status_code == 200
+                assert httpx.get(at, verify=TRUST).status_code == 401
             at = [f"http://127.0.0.1:{each.getsockname()[1]}" for each in own]
             body = {"transaction_id": "one", "source": "a", "target": "b", "amount": "1"}
-            posted = httpx.post(f"{at[0]}/transactions", json=body, headers=bearer(writer))
+            posted = httpx.post(
+                f"{at[0]}/transactions", json=body, headers=bearer(writer), verify=TRUST
+            )
             assert posted.status_code == 202
             for place in (f"{at[1]}/transactions/one", f"{at[0]}/worker/transactions/one"):
-                asked = [httpx.get(place, headers=by) for by in (bearer(writer), bearer(key), {})]
+                asked = [
+                    httpx.get(place, headers=by, verify=TRUST)
+                    for by in (bearer(writer), bearer(key), {})
+                ]
                 assert [each.status_code for each in asked] == [202, 403, 401]
     for each in own:
         each.close()

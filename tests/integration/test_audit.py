@@ -13,6 +13,7 @@ from api import listener
 from tests.credentials import bearer, key_id
 from tests.guarded import form, guard, named
 from tests.processes import Programs, environment, until
+from tests.trust import TRUST
 from wire.settings import TopicSettings
 
 
@@ -28,7 +29,7 @@ def test_who_came_and_who_did_not_is_recorded(
         env = environment(shared_settings, **given, audit_log=log)
         gateway = run.start("-m", "api", "--api-fd", str(fd), env=env, fds=(fd,))
         base = f"http://127.0.0.1:{sock.getsockname()[1]}"
-        with httpx.Client(base_url=base, timeout=30) as client:
+        with httpx.Client(base_url=base, timeout=30, verify=TRUST) as client:
             form(client, "/sign-in", credential="fs_wrong_key")
             done = form(client, "/sign-in", credential=key)
             session = {"Cookie": done.headers["set-cookie"].split(";")[0]}

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from tests.guarded import BODY
 from tests.streaming import GatewayProcess, gateways
+from tests.trust import TRUST
 from wire.settings import TopicSettings
 
 APP = "https://app.example"
@@ -54,7 +55,11 @@ def test_another_name_for_loopback_is_refused(
 ) -> None:
     """A page that had its name point here (DNS rebinding) gets nothing, wherever it asks."""
     answer = httpx.request(
-        method, gateway.url + path, headers={"Host": "rebound.example"}, timeout=30
+        method,
+        gateway.url + path,
+        headers={"Host": "rebound.example"},
+        timeout=30,
+        verify=TRUST,
     )
     assert answer.status_code == 421
     if method != "HEAD":
@@ -141,7 +146,7 @@ def test_every_answer_has_an_id_and_is_no_other_type(gateway: GatewayProcess, pa
     """Ours, another each time; and browsers do not guess what it is."""
     seen = set()
     for _ in range(2):
-        with httpx.stream("GET", gateway.url + path, timeout=30) as answer:
+        with httpx.stream("GET", gateway.url + path, timeout=30, verify=TRUST) as answer:
             seen.add(answer.headers["x-request-id"])
             assert answer.headers.get_list("x-content-type-options") == ["nosniff"]
     assert len(seen) == 2
@@ -156,7 +161,11 @@ def test_a_clients_id_comes_back(
 ) -> None:
     """On the answer and in the problem, unless it is long or odd."""
     answer = httpx.post(
-        gateway.url + "/transactions", json=body, headers={"X-Request-ID": sent}, timeout=30
+        gateway.url + "/transactions",
+        json=body,
+        headers={"X-Request-ID": sent},
+        timeout=30,
+        verify=TRUST,
     )
     assert (answer.headers["x-request-id"] == sent) is kept
     if answer.status_code == 422:
@@ -218,7 +227,7 @@ def test_a_header_that_trickles_or_never_comes_is_given_up(shared_settings: Topi
                 except TimeoutError:
                     continue
             assert got.startswith(b"HTTP/1.1 408 ")
-        assert httpx.get(process.url + "/healthz").status_code == 200
+        assert httpx.get(process.url + "/healthz", verify=TRUST).status_code == 200
         assert time.monotonic() > began
 
 
@@ -250,18 +259,22 @@ def test_connections_are_capped(shared_settings: TopicSettings) -> None:
         asyncio.run(process.ready())
         with ExitStack() as stack:
             for _ in range(3):
-                client = stack.enter_context(httpx.Client(base_url=process.url, timeout=30))
+                client = stack.enter_context(
+                    httpx.Client(base_url=process.url, timeout=30, verify=TRUST)
+                )
                 assert client.get("/healthz").status_code == 200
             answer = said(process)
             assert answer.startswith(b"HTTP/1.1 429 ")
             assert problem_of(answer)["limit"] == "api_connections_per_address"
             assert b"retry-after: 1\r\n" in answer.lower()
-        assert httpx.get(process.url + "/healthz").status_code == 200
+        assert httpx.get(process.url + "/healthz", verify=TRUST).status_code == 200
     with gateways(shared_settings, api_connections=2) as (process,):
         asyncio.run(process.ready())
         with ExitStack() as stack:
             for _ in range(2):
-                client = stack.enter_context(httpx.Client(base_url=process.url, timeout=30))
+                client = stack.enter_context(
+                    httpx.Client(base_url=process.url, timeout=30, verify=TRUST)
+                )
                 assert client.get("/healthz").status_code == 200
             answer = said(process)
         assert (answer[9:12], problem_of(answer)["code"]) == (b"503", "overloaded")

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.trust import TRUST
 from wire.settings import KafkaSettings
 
 JSON = "application/json"
@@ -158,7 +159,7 @@ async def test_only_plain_json_in_utf8_is_taken(
 async def test_a_refusal_names_the_limit(small_gateway: str, body: bytes, limit: str) -> None:
     """A 413 says which setting the request is over; what was accepted before is told."""
     content_type = NDJSON if body.startswith(b"1") else JSON
-    async with httpx.AsyncClient(base_url=small_gateway) as client:
+    async with httpx.AsyncClient(base_url=small_gateway, verify=TRUST) as client:
         response = await client.post(
             "/transactions", content=body, headers={"Content-Type": content_type}
         )

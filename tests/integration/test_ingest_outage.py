@@ -17,6 +17,7 @@ from api.errors import NotAcknowledgedError
 from api.ingest.outbox import Outbox
 from api.ingest.partitioning import partitioner
 from api.settings import ApiSettings
+from tests.trust import TRUST
 from wire import kafka
 from wire.posted import accept
 from wire.settings import TopicSettings
@@ -60,7 +61,7 @@ class Load:
                 await asyncio.sleep(0.02)
 
     async def _post(self, loader: int) -> None:
-        async with httpx.AsyncClient(base_url=self.url, timeout=60) as client:
+        async with httpx.AsyncClient(base_url=self.url, timeout=60, verify=TRUST) as client:
             number = 0
             while True:
                 number += 1
@@ -272,7 +273,7 @@ async def test_a_stop_refuses_what_comes_and_keeps_what_came(
 
     async with serve_gateway(kafka_settings) as client:
         url = client.base_url
-        own = httpx.AsyncClient(base_url=url, timeout=30)
+        own = httpx.AsyncClient(base_url=url, timeout=30, verify=TRUST)
         headers = {"Content-Type": "application/x-ndjson"}
         posting = asyncio.create_task(own.post("/transactions", content=body(), headers=headers))
         await begun.wait()
@@ -291,7 +292,7 @@ async def test_a_stop_answers_what_is_in_flight(
     """A gateway that stops while Kafka hangs answers the requests under way: 503, unknown."""
     async with serve_gateway(own_settings, delivery_timeout=60) as client:
         url = client.base_url
-        clients = [httpx.AsyncClient(base_url=url, timeout=30) for _ in range(8)]
+        clients = [httpx.AsyncClient(base_url=url, timeout=30, verify=TRUST) for _ in range(8)]
         own_broker.processes[1].send_signal(signal.SIGSTOP)
         posting = [
             asyncio.create_task(each.post("/transactions", json=posted(f"t{n}")))

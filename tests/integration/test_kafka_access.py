@@ -22,6 +22,7 @@ from tests.certificates import Authority
 from tests.cluster import Cluster
 from tests.processes import Process, Programs, environment, is_ready, until
 from tests.secured import PASSWORD, Secured
+from tests.trust import TRUST
 from wire import kafka, oauth, topics
 from wire.errors import AccessError, SettingsError
 from wire.settings import KafkaSettings, TopicSettings, load
@@ -113,7 +114,7 @@ def test_parts_work_with_the_least_rights(broker: Secured, run: Programs) -> Non
         gateway = run.start("-m", "api", "--api-fd", str(fd), env=env, fds=(fd,))
         started(run, "detector", of=settings(broker, "detector", "mTLS"))
         base = f"http://127.0.0.1:{sock.getsockname()[1]}"
-        with httpx.Client(base_url=base, timeout=40) as client:
+        with httpx.Client(base_url=base, timeout=40, verify=TRUST) as client:
             until(lambda: is_ready(client), lambda: gateway.output)
             body = {"source": "anna", "target": "ben", "amount": "900.01"}
             answer = client.post("/transactions", json=body, headers={"Prefer": "wait=30"})
@@ -237,7 +238,7 @@ def test_a_gateway_without_rights_says_so_and_recovers(with_topics: Secured, run
         env = environment(of, log_format="json", delivery_timeout=3)
         gateway = run.start("-m", "api", "--api-fd", str(fd), env=env, fds=(fd,))
         base = f"http://127.0.0.1:{sock.getsockname()[1]}"
-        with httpx.Client(base_url=base, timeout=40) as client:
+        with httpx.Client(base_url=base, timeout=40, verify=TRUST) as client:
             until(lambda: "Describe on topic s.transactions" in gateway.output)
             body = {"source": "anna", "target": "ben", "amount": "1"}
             assert client.post("/transactions", json=body).status_code == 503

@@ -24,6 +24,7 @@ from loadgen.share import Share
 from loadgen.summary import Summary
 from loadgen.target_http import HttpTarget
 from loadgen.targets import ACCEPTED, Record
+from tests.trust import TRUST
 
 STANDIN = Path(__file__).with_name("loadgen_standin.py")
 
@@ -252,7 +253,7 @@ async def closed_loop(url: str, latency: Latency, over: asyncio.Event) -> None:
     It is no less busy than the open-loop run: it sends again as soon as it can.
     """
     body = b'{"transaction_id":"closed","source":"a","target":"b","amount":"1"}'
-    async with httpx.AsyncClient(timeout=30) as client:
+    async with httpx.AsyncClient(timeout=30, verify=TRUST) as client:
         while not over.is_set():
             began = time.monotonic()
             await client.post(f"{url}/transactions", content=body)

@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from api import listener
 from tests.parts import DEADLINE_S, Parts, until
+from tests.trust import TRUST
 from wire.metrics import Histogram, histogram, written
 from wire.settings import TopicSettings
 
@@ -22,7 +23,7 @@ Samples = dict[str, dict[tuple[tuple[str, str], ...], float]]
 
 def scrape(url: str) -> Samples:
     """Read /metrics as Prometheus does: every sample by name and labels, each there once."""
-    answer = httpx.get(f"{url}/metrics", timeout=DEADLINE_S)
+    answer = httpx.get(f"{url}/metrics", timeout=DEADLINE_S, verify=TRUST)
     assert answer.headers["content-type"].startswith("text/plain; version=")
     found: Samples = {}
     for family in text_string_to_metric_families(answer.text):
@@ -43,7 +44,7 @@ def total(samples: Samples, name: str, **labels: str) -> float:
 def post(url: str, amount: str, **fields: str) -> int:
     """Post one transaction over a connection of its own; give the status."""
     body = json.dumps({"source": "alice", "target": "bob", "amount": amount, **fields})
-    return httpx.post(f"{url}/transactions", content=body, headers=JSON).status_code
+    return httpx.post(f"{url}/transactions", content=body, headers=JSON, verify=TRUST).status_code
 
 
 def test_a_histogram_counts_as_prometheus_own_does() -> None:
@@ -113,8 +114,8 @@ def test_the_detector_tells_what_it_decided(parts: Parts) -> None:
     assert total(samples, "fraudstream_detector_batch_records_sum") == 4
     assert total(samples, "fraudstream_detector_lag_records") == 0
     assert total(samples, "fraudstream_detector_window_entries") == 3
-    assert httpx.get(f"{at}/healthz").status_code == 200
-    assert httpx.get(f"{at}/else").status_code == 404
+    assert httpx.get(f"{at}/healthz", verify=TRUST).status_code == 200
+    assert httpx.get(f"{at}/else", verify=TRUST).status_code == 404
 
 
 def test_labels_have_few_values(parts: Parts) -> None:

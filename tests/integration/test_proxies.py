@@ -14,6 +14,7 @@ from api.streams.position import FRAUD
 from tests.certificates import Authority, Certified
 from tests.processes import Programs, programs, until
 from tests.streaming import GatewayProcess, gateways, writing
+from tests.trust import TRUST
 from wire.settings import TopicSettings
 
 DEADLINE_S = 30
@@ -231,7 +232,7 @@ async def test_events_come_one_by_one(
             await writer.write(FRAUD, number, source=source)
             assert source in await stream.event()
         assert stream.response.headers["cache-control"] == "no-store"
-    async with httpx.AsyncClient(base_url=gateway.url) as direct:
+    async with httpx.AsyncClient(base_url=gateway.url, verify=TRUST) as direct:
         answer = await direct.head("/stream/fraud")
     assert answer.headers["x-accel-buffering"] == "no"
     # nginx takes it as said to itself, and does not send it on.

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 import httpx
 from aiokafka.admin import NewPartitions
 
+from tests.trust import TRUST
 from wire import kafka, topics
 from wire.settings import TopicSettings
 
@@ -37,7 +38,9 @@ def post(url: str, wave: str) -> set[str]:
     names = {f"{wave}-{number}" for number in range(40)}
     for name in names:
         body = json.dumps({"transaction_id": name, "source": name[-2:], "target": "b", "amount": 1})
-        answer = httpx.post(f"{url}/transactions", content=body, headers=JSON, timeout=DEADLINE_S)
+        answer = httpx.post(
+            f"{url}/transactions", content=body, headers=JSON, timeout=DEADLINE_S, verify=TRUST
+        )
         assert answer.status_code == 202, answer.text
     return names
 
@@ -48,7 +51,9 @@ def follow(url: str, wanted: set[str], position: str | None) -> tuple[list[str],
     headers = {"last-event-id": position} if position else {}
     query = "" if position else "?since=earliest"
     deadline = time.monotonic() + DEADLINE_S
-    with httpx.stream("GET", f"{url}/stream/all{query}", headers=headers, timeout=30) as answer:
+    with httpx.stream(
+        "GET", f"{url}/stream/all{query}", headers=headers, timeout=30, verify=TRUST
+    ) as answer:
         for line in answer.iter_lines():
             assert not line.startswith("event:"), line  # no gap
             assert time.monotonic() < deadline

@@ -15,6 +15,7 @@ from tests.certificates import Authority
 from tests.credentials import KeyFile, bearer, issuer, jwt_settings
 from tests.processes import Programs, environment, is_ready, until
 from tests.streaming import verdict
+from tests.trust import TRUST
 from wire.settings import TopicSettings
 
 CANARY = "c4n4ry"
@@ -115,7 +116,7 @@ def test_failing_starts_show_none(run: Programs, tmp_path: Path) -> None:
         fd = sock.fileno()
         gateway = run.start("-m", "api", "--api-fd", str(fd), env=of, fds=(fd,))
         base = f"http://127.0.0.1:{sock.getsockname()[1]}"
-        with httpx.Client(base_url=base, timeout=30) as client:
+        with httpx.Client(base_url=base, timeout=30, verify=TRUST) as client:
             until(lambda: client.get("/healthz").is_success)
             client.get("/transactions/unknown")
             until(lambda: "Transient error" in gateway.output, lambda: gateway.output)
@@ -147,7 +148,7 @@ def test_credentials_are_not_logged(
         fd = sock.fileno()
         gateway = run.start("-m", "api", "--api-fd", str(fd), env=env, fds=(fd,))
         base = f"http://127.0.0.1:{sock.getsockname()[1]}"
-        with httpx.Client(base_url=base, timeout=30) as client:
+        with httpx.Client(base_url=base, timeout=30, verify=TRUST) as client:
             until(lambda: is_ready(client), lambda: gateway.output)
             for text in (key, revoked, token, signed, f"fs_{CANARY}_x", CANARY, f"{CANARY}.y.z"):
                 said += [text, text.split("_")[-1], text.split(".")[-1]]
@@ -199,7 +200,7 @@ def test_payloads_are_not_logged(run: Programs, shared_settings: TopicSettings) 
         run.start("-m", "api", "--api-fd", str(fd), env=env, fds=(fd,))
         run.start("-m", "detector", "--metrics-port", str(port), env=env)
         base = f"http://127.0.0.1:{sock.getsockname()[1]}"
-        with httpx.Client(base_url=base, timeout=30) as client:
+        with httpx.Client(base_url=base, timeout=30, verify=TRUST) as client:
             until(lambda: is_ready(client), lambda: run.started[0].output)
             producer = Producer({"bootstrap.servers": settings.kafka_broker_url})
             for body in BODIES:
@@ -224,7 +225,8 @@ def test_payloads_are_not_logged(run: Programs, shared_settings: TopicSettings) 
             body = {"source": PAYLOAD, "target": PAYLOAD, "amount": "901"}
             assert client.post("/transactions", json=body, headers=wait).status_code == 200
             exposed = (
-                client.get("/metrics").text + httpx.get(f"http://127.0.0.1:{port}/metrics").text
+                client.get("/metrics").text
+                + httpx.get(f"http://127.0.0.1:{port}/metrics", verify=TRUST).text
             )
     run.end()
     assert PAYLOAD not in exposed

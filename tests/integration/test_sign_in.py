@@ -12,6 +12,7 @@ from tests.certificates import Authority
 from tests.credentials import bearer, issuer, key_id
 from tests.guarded import BODY, Guarded, StartGateway, form, guard, status
 from tests.processes import Programs, environment, until
+from tests.trust import TRUST
 from wire.settings import TopicSettings
 
 
@@ -63,7 +64,7 @@ def test_who_tries_credentials_is_held_up(
     key = keys.add()
     with (
         start_gateway(shared_settings, **given) as url,
-        httpx.Client(base_url=url, timeout=30) as client,
+        httpx.Client(base_url=url, timeout=30, verify=TRUST) as client,
     ):
         wrong = [client.get("/metrics", headers=bearer(f"{key}{n}")) for n in range(3)]
         assert [answer.status_code for answer in wrong] == [401, 401, 429]

@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from tests.stack import DEADLINE_S, Stack, command, post, stacks, until, verdicts
+from tests.trust import TRUST
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +66,6 @@ def test_a_killed_part_comes_back_and_nothing_is_lost(stack: Stack, part: str) -
     assert victim is not None
     victim.kill()
     until(lambda: (found := stack.part(part)) is not None and found.pid != victim.pid)
-    until(lambda: httpx.get(f"{url}/readyz", timeout=DEADLINE_S).status_code == 200)
+    until(lambda: httpx.get(f"{url}/readyz", timeout=DEADLINE_S, verify=TRUST).status_code == 200)
     after = post(url, "2.00")
     assert {before, after} <= verdicts(url, "legit", {before, after}).keys()

@@ -18,6 +18,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from api import listener
 from tests.processes import Programs, environment, is_ready, programs, until
+from tests.trust import TRUST
 from wire.settings import TopicSettings
 
 KIND = Span.SpanKind
@@ -131,7 +132,7 @@ def stack(
         made.start("-m", "api", "--api-fd", str(sock.fileno()), env=env, fds=(sock.fileno(),))
         made.start("-m", "detector", "--metrics-port", str(port), env=env)
         base = f"http://127.0.0.1:{sock.getsockname()[1]}"
-        with httpx.Client(base_url=base, timeout=30) as client:
+        with httpx.Client(base_url=base, timeout=30, verify=TRUST) as client:
             until(lambda: is_ready(client))
             yield Stack(client, settings, f"http://127.0.0.1:{port}/metrics", made)
 
@@ -258,7 +259,7 @@ def test_exemplars_name_traces(stack: Stack, collector: Collector) -> None:
         "fraudstream_api_request_seconds",
         "fraudstream_stream_delay_seconds",
     }
-    detector = httpx.get(stack.detector_metrics, headers=wanted).text
+    detector = httpx.get(stack.detector_metrics, headers=wanted, verify=TRUST).text
     assert f'# {{trace_id="{trace_id}"}}' in detector
     plain = stack.client.get("/metrics")
     assert plain.headers["content-type"].startswith("text/plain")

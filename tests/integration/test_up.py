@@ -13,6 +13,7 @@ import pytest
 
 from tests.credentials import KeyFile, bearer
 from tests.stack import DEADLINE_S, Stack, command, post, stacks, until, verdicts
+from tests.trust import TRUST
 
 
 @pytest.fixture
@@ -45,18 +46,18 @@ def test_where_keys_are_asked_for_its_own_load_has_one(
     url = stack.wait_ready()
 
     def taken() -> bool:
-        text = httpx.get(f"{url}/metrics", headers=mine, timeout=DEADLINE_S).text
+        text = httpx.get(f"{url}/metrics", headers=mine, timeout=DEADLINE_S, verify=TRUST).text
         counts = re.findall(r'fraudstream_api_requests_total{.*status="202".*} (.*)', text)
         return sum(map(float, counts)) > 20
 
     until(taken)
-    assert httpx.get(f"{url}/metrics", timeout=DEADLINE_S).status_code == 401
+    assert httpx.get(f"{url}/metrics", timeout=DEADLINE_S, verify=TRUST).status_code == 401
     form = {"credential": mine["Authorization"].split()[1]}
     page = {"Sec-Fetch-Site": "same-origin"}
-    done = httpx.post(f"{url}/sign-in", data=form, headers=page, timeout=DEADLINE_S)
+    done = httpx.post(f"{url}/sign-in", data=form, headers=page, timeout=DEADLINE_S, verify=TRUST)
     session = {"Cookie": done.headers["set-cookie"].split(";")[0]}
     for _ in range(20):  # connections go to either process, and both know the session
-        answer = httpx.get(f"{url}/status.json", headers=session, timeout=DEADLINE_S)
+        answer = httpx.get(f"{url}/status.json", headers=session, timeout=DEADLINE_S, verify=TRUST)
         assert answer.status_code == 200
     assert not [line for line in map(psutil.Process.cmdline, stack.children) if "fs_" in str(line)]
     assert keys.path.read_text() == kept
@@ -100,4 +101,4 @@ def test_it_uses_a_kafka_of_the_users_own(up: Callable[..., Stack], kafka_addres
     stack = up("--tps", "0", "--kafka", kafka_address, *topics)
     url = stack.wait_ready()
     assert stack.part("kafka.Kafka") is None
-    assert httpx.get(f"{url}/readyz", timeout=DEADLINE_S).status_code == 200
+    assert httpx.get(f"{url}/readyz", timeout=DEADLINE_S, verify=TRUST).status_code == 200

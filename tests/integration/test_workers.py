@@ -7,6 +7,7 @@ from urllib.parse import quote
 import httpx
 
 from tests.parts import DEADLINE_S, Parts, until
+from tests.trust import TRUST
 
 ID = "a/b?c d"
 
@@ -14,7 +15,7 @@ ID = "a/b?c d"
 @contextlib.contextmanager
 def client(url: str) -> Iterator[httpx.Client]:
     """Give a client of one process."""
-    with httpx.Client(base_url=url, timeout=DEADLINE_S) as made:
+    with httpx.Client(base_url=url, timeout=DEADLINE_S, verify=TRUST) as made:
         yield made
 
 
