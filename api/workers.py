@@ -71,11 +71,12 @@ class Workers:
                 limits=httpx.Limits(max_connections=CONNECTIONS),
             )
         try:
-            answer = await self._client.get(url, headers=headers)
+            async with asyncio.timeout(PATIENCE_S):  # httpx's is for each step
+                answer = await self._client.get(url, headers=headers)
             if answer.status_code == _NOT_FOUND:
                 return None
             answer.raise_for_status()
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, TimeoutError) as error:
             log.warning("worker left out", url=url, error=repr(error))
             return None
         return answer

@@ -32,7 +32,7 @@ from wire import kafka, topics
 from wire.messages import Transaction, Verdict, decode_transaction, encode
 from wire.settings import KafkaSettings, TopicSettings
 
-DEADLINE_S = 40
+DEADLINE_S = 20
 
 TOPICS = ("transactions", "legit", "fraud", "dead_letter")
 StartGateway = Callable[..., AbstractContextManager[str]]
@@ -97,8 +97,8 @@ def gateway_process(kafka: KafkaSettings, **given: object) -> Iterator[str]:
             time.sleep(0.05)
         yield url
     finally:
-        process.kill()  # how gateways end in order is tested elsewhere, and takes a moment
-        process.wait()
+        process.terminate()
+        process.wait(DEADLINE_S)
         sock.close()
 
 
