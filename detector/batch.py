@@ -5,7 +5,8 @@ verdict follows from the log.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -16,12 +17,19 @@ from detector.engine import Engine
 from detector.records import Entry, Headers
 from detector.verdicts import VerdictWriter
 from wire.errors import MessageError
-from wire.messages import EARLIEST_MS, LATEST_MS, Transaction, decode_transaction
+from wire.messages import (
+    EARLIEST_MS,
+    LATEST_MS,
+    Transaction,
+    decode_transaction,
+    decode_transactions,
+)
 from wire.records import Record
 
 MAX_ERROR_CHARACTERS: Final = 500
 """Longest explanation in a dead letter's `error` header."""
 
+_CALENDAR: Final = range(EARLIEST_MS, LATEST_MS + 1)
 _NO_HEADERS: Final[Headers] = []  # the same one for all: aiokafka wants a list
 
 
@@ -42,7 +50,7 @@ class Outcome:
 
 def judge(
     engine: Engine,
-    records: Iterable[Record],
+    records: Sequence[Record],
     decided_at: datetime,
     place: TopicPartition,
     *,
@@ -62,40 +70,58 @@ def judge(
         outcome: of the records before in the same batch, to add to; None: these are the first.
     """
     outcome = Outcome() if outcome is None else outcome
-    duplicates = 0
+
+    def refuse(record: Record, error: MessageError) -> None:
+        outcome.dead.append(dead_letter(place, record, str(error), cut))
+
+    records, transactions, times_ms = read_all(records, refuse)
+    decisions = engine.decide(transactions, times_ms)
+    writer = VerdictWriter(engine.rules.version, decided_at)
+    verdicts = writer.write(transactions, decisions, times_ms)
     outputs = {"legit": outcome.legit.append, "fraud": outcome.fraud.append}
-    decide = engine.decide
-    write = VerdictWriter(engine.rules.version, decided_at).write
-    for record in records:
-        received_ms = record.timestamp
-        try:
-            transaction = read(record.value, received_ms)
-        except MessageError as error:
-            outcome.dead.append(dead_letter(place, record, str(error), cut))
-            continue
-        decided = decide(transaction, received_ms)
+    for record, transaction, decided, verdict in zip(
+        records, transactions, decisions, verdicts, strict=True
+    ):
         if decided is None:
-            duplicates += 1
+            outcome.duplicates += 1
             continue
-        verdict = write(transaction, decided, received_ms)
         for hit in decided.reasons:
             outcome.rules[hit.rule] += 1
         headers = carry(record.headers) if carry and record.headers else _NO_HEADERS
         outputs[decided.decision]((transaction.source.encode(), verdict, headers))
-    outcome.duplicates += duplicates
     return outcome
 
 
-def replay(engine: Engine, records: Iterable[Record]) -> None:
+def replay(engine: Engine, records: Sequence[Record]) -> None:
     """Move the engine's windows over records that were decided before."""
-    take_in = engine.take_in
+    _, transactions, times_ms = read_all(records)
+    engine.take_in(transactions, times_ms)
+
+
+def read_all(
+    records: Sequence[Record], refuse: Callable[[Record, MessageError], None] | None = None
+) -> tuple[Sequence[Record], list[Transaction], list[int]]:
+    """Give the records that hold a transaction; of each that, and its timestamp (ms).
+
+    Args:
+        records: any.
+        refuse: is told of each that holds none, and why.
+    """
+    values = [value for record in records if (value := record.value) is not None]
+    times_ms = [record.timestamp for record in records]
+    if len(values) == len(records) and all(map(_CALENDAR.__contains__, times_ms)):
+        with suppress(MessageError):  # else each for itself, to see which
+            return records, decode_transactions(values), times_ms
+    good, transactions = [], []
     for record in records:
-        received_ms = record.timestamp
         try:
-            transaction = read(record.value, received_ms)
-        except MessageError:
-            continue
-        take_in(transaction, received_ms)
+            transactions.append(read(record.value, record.timestamp))
+        except MessageError as error:
+            if refuse:
+                refuse(record, error)
+        else:
+            good.append(record)
+    return good, transactions, [record.timestamp for record in good]
 
 
 def transaction_in(record: Record) -> Transaction | None:
@@ -115,7 +141,7 @@ def read(value: bytes | None, received_ms: int) -> Transaction:
     if value is None:
         raise MessageError("no value")
     transaction = decode_transaction(value)
-    if not EARLIEST_MS <= received_ms <= LATEST_MS:
+    if received_ms not in _CALENDAR:
         raise MessageError(f"timestamp {received_ms} is not within the years 1 to 9999")
     return transaction
 

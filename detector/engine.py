@@ -3,11 +3,11 @@
 Pure: no Kafka, no clock, no I/O. The same records give the same decisions, byte for byte.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Final, NamedTuple
 
-from detector.errors import ConditionError
-from detector.rules import Check, Rule, RuleSet
+from detector.rules import Check, NoAnswer, Rule, RuleSet
 from detector.windows import DEFAULT_LIMITS, SEPARATOR, Recent, WindowLimits, Windows
 from wire.messages import Decision, Reason, Transaction
 
@@ -31,6 +31,8 @@ class Failures(NamedTuple):
     last: str
 
 
+Hit = tuple[Rule, str]
+"""A rule, and why it hits a transaction."""
 Watch = Callable[[Rule, Check], Check]
 """Puts something of its own round a rule's check, a stopwatch say."""
 
@@ -71,7 +73,7 @@ class Engine:
         self._windows.keep(rules.windows)
         self._moving = rules.needs_windows
         self._checks = [
-            (rule, self._watch(rule, rule.check_in_currency(self._windows))) for rule in rules.rules
+            (rule, self._watch(rule, rule.check(self._windows))) for rule in rules.rules
         ]
 
     def fits(self, rules: RuleSet) -> bool:
@@ -89,42 +91,69 @@ class Engine:
         """Window entries that went before their time because a window was full."""
         return self._duplicates.evicted + self._windows.evicted
 
-    def take_in(self, transaction: Transaction, received_ms: int) -> bool:
-        """Move the windows over the next transaction of the partition.
-
-        False for a duplicate, which no window counts.
+    def take_in(self, transactions: Sequence[Transaction], received_ms: Sequence[int]) -> None:
+        """Move the windows over the next transactions of the partition.
 
         Args:
-            transaction: as its record says.
-            received_ms: the record's timestamp, ms since the epoch. It may be behind those
+            transactions: consecutive ones, as their records say. No window counts duplicates.
+            received_ms: each record's timestamp, ms since the epoch. One may be behind those
                 before it; windows then count it at the latest of them.
         """
-        time_ms = self._time_ms
-        if received_ms > time_ms:
-            self._time_ms = time_ms = received_ms
-        key = transaction.source + SEPARATOR + transaction.transaction_id
-        if self._duplicates.saw(key, time_ms):
-            return False
+        self._take_in(transactions, received_ms)
+
+    def decide(
+        self, transactions: Sequence[Transaction], received_ms: Sequence[int]
+    ) -> list[Decided | None]:
+        """Take the next transactions in and decide on each; None for a duplicate.
+
+        However the partition's transactions are cut into batches, each is decided alike: by those
+        before it.
+
+        Args:
+            transactions, received_ms: as in `take_in`.
+        """
+        fresh = self._take_in(transactions, received_ms)
+        if len(fresh) == len(transactions):
+            return self._decide(transactions, received_ms)
+        decided: list[Decided | None] = [None] * len(transactions)
+        found = self._decide(*_pick(fresh, transactions, received_ms))
+        for position, each in zip(fresh, found, strict=True):
+            decided[position] = each
+        return decided
+
+    def _take_in(
+        self, transactions: Sequence[Transaction], received_ms: Sequence[int]
+    ) -> Sequence[int]:
+        """Move the windows; give the positions of those that are no duplicates."""
+        times_ms = list(accumulate(received_ms, max, initial=self._time_ms))
+        self._time_ms = times_ms[-1]
+        del times_ms[0]
+        keys = [each.source + SEPARATOR + each.transaction_id for each in transactions]
+        seen = self._duplicates.saw(keys, times_ms)
+        fresh: Sequence[int] = range(len(seen))
+        if any(seen):
+            fresh = [position for position in fresh if not seen[position]]
         if self._moving:
-            self._windows.add(transaction, time_ms)
-        return True
+            self._windows.add(*_pick(fresh, transactions, times_ms))
+        return fresh
 
-    def decide(self, transaction: Transaction, received_ms: int) -> Decided | None:
-        """Take the next transaction in and decide on it; None for a duplicate."""
-        if not self.take_in(transaction, received_ms):
-            return None
-        hits = []
+    def _decide(
+        self, transactions: Sequence[Transaction], received_ms: Sequence[int]
+    ) -> list[Decided | None]:
+        """Decide on those that the windows took in last."""
+        hits: dict[int, list[Hit]] = {}
         for rule, check in self._checks:
-            try:
-                detail = check(transaction, received_ms)
-            except ConditionError as error:
-                self._note_failure(rule, error)
-            else:
-                if detail is not None:
-                    hits.append((rule, detail))
-        return self._judge(hits) if hits else NOTHING_FOUND
+            for position, detail in check(rule.rows(transactions), received_ms):
+                if isinstance(detail, NoAnswer):
+                    self._note_failure(rule, detail)
+                else:
+                    hits.setdefault(position, []).append((rule, detail))
+        decided: list[Decided | None] = [NOTHING_FOUND] * len(transactions)
+        for position, found in hits.items():
+            decided[position] = self._judge(found)
+        return decided
 
-    def _judge(self, hits: list[tuple[Rule, str]]) -> Decided:
+    def _judge(self, hits: list[Hit]) -> Decided:
         score = 0
         reasons = []
         for rule, detail in hits:
@@ -137,7 +166,7 @@ class Engine:
         decision: Decision = "fraud" if score >= self._rules.threshold else "legit"
         return Decided(decision, score, tuple(reasons))
 
-    def _allow(self, hits: list[tuple[Rule, str]]) -> Decided:
+    def _allow(self, hits: list[Hit]) -> Decided:
         # What was not counted is no reason, unless it is on trial.
         reasons = tuple(
             Reason(rule.id, rule.version, detail, rule.shadow)
@@ -146,6 +175,15 @@ class Engine:
         )
         return Decided("legit", 0, reasons)
 
-    def _note_failure(self, rule: Rule, error: ConditionError) -> None:
+    def _note_failure(self, rule: Rule, failed: NoAnswer) -> None:
         before = self.failures.get(rule.id)
-        self.failures[rule.id] = Failures(before.times + 1 if before else 1, str(error))
+        self.failures[rule.id] = Failures(before.times + 1 if before else 1, failed.why)
+
+
+def _pick(
+    positions: Sequence[int], transactions: Sequence[Transaction], times_ms: Sequence[int]
+) -> tuple[Sequence[Transaction], Sequence[int]]:
+    """Give what stands at these positions, in order; all of it where there are as many."""
+    if len(positions) == len(transactions):
+        return transactions, times_ms
+    return [transactions[each] for each in positions], [times_ms[each] for each in positions]

@@ -4,7 +4,6 @@ FraudstreamError
 ├── StuckError          no progress within a deadline: the process ends and is started again (wire)
 └── DetectorError
     ├── RulesError      a rules file can't be used; names file, rule and field
-    ├── ConditionError  a rule's condition has no answer for a transaction
     ├── FencedError     another detector has taken the partition over: this worker ends
     ├── AbortedError    a transaction was rolled back: its records are read again
     └── BacktestError   a backtest can't be made: its input is not there or not right
@@ -19,10 +18,6 @@ class DetectorError(FraudstreamError):
 
 class RulesError(DetectorError):
     """A rules file can't be used; the text names the file, the rule and the field."""
-
-
-class ConditionError(DetectorError):
-    """A rule's condition has no answer for a transaction; the text says why."""
 
 
 class FencedError(DetectorError):

@@ -4,6 +4,7 @@ The rules of time, replay and bound are those of windows.py.
 """
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
@@ -73,13 +74,13 @@ class Tally:
         "_weights",
         "_window_ms",
         "evicted",
-        "total",
+        "totals",
     )
 
     def __init__(self, spec: TallySpec, entries: int) -> None:
-        self.total = 0
-        """The account's total (a count, or units of 1/10000) that includes the transaction added
-        last; 0 if that is not one that is tallied."""
+        self.totals: list[int] = []
+        """Of each transaction added last, its account's total (a count, or units of 1/10000) that
+        includes it; 0 if it is not one that is tallied."""
         self.evicted = 0
         self._spec = spec
         self._selects, self._sums, self._window_ms = spec.selects, spec.sums, spec.window_ms
@@ -98,30 +99,37 @@ class Tally:
     def __len__(self) -> int:
         return len(self._times)
 
-    def add(self, transaction: Transaction, time_ms: int) -> None:
-        """Take in a transaction at stream time, if it is one that is tallied."""
-        if self._oldest_ms <= time_ms - self._window_ms:
-            self._expire(time_ms - self._window_ms)
-        if self._selects and not self._spec.takes(transaction):
-            self.total = 0
-            return
-        key = transaction.source
+    def add(self, transactions: Sequence[Transaction], times_ms: Sequence[int]) -> None:
+        """Take in those of consecutive transactions that are tallied, each at its stream time."""
+        sums, window_ms, entries = self._sums, self._window_ms, self._entries
+        takes = self._spec.takes if self._selects else None
+        accounts, times = self._accounts, self._times
+        stamp, own, weigh = times.append, self._owners.append, self._weights.append
+        self.totals = []
+        answer = self.totals.append
         weight = 1
-        if self._sums:
-            if transaction.currency != DEFAULT_CURRENCY:  # no account has a separator in it
-                key += SEPARATOR + transaction.currency
-            weight = int(transaction.amount * _UNITS)
-            self._weights.append(weight)
-        account = self._accounts.get(key)
-        if account is None:
-            account = self._accounts[key] = _Account(key)
-        account.total += weight
-        self._times.append(time_ms)
-        self._owners.append(account)
-        if len(self._times) > self._entries:
-            self._drop_oldest()
-            self.evicted += 1
-        self.total = account.total
+        for transaction, time_ms in zip(transactions, times_ms, strict=True):
+            if self._oldest_ms <= time_ms - window_ms:
+                self._expire(time_ms - window_ms)
+            if takes is not None and not takes(transaction):
+                answer(0)
+                continue
+            key = transaction.source
+            if sums:
+                if transaction.currency != DEFAULT_CURRENCY:  # no account has a separator in it
+                    key += SEPARATOR + transaction.currency
+                weight = int(transaction.amount * _UNITS)
+                weigh(weight)
+            account = accounts.get(key)
+            if account is None:
+                account = accounts[key] = _Account(key)
+            account.total += weight
+            stamp(time_ms)
+            own(account)
+            if len(times) > entries:
+                self._drop_oldest()
+                self.evicted += 1
+            answer(account.total)
 
     def _expire(self, upto_ms: int) -> None:
         times = self._times

@@ -1,5 +1,6 @@
 """The verdicts of one batch, as bytes: the transaction as it is written, and the decision added."""
 
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Final
 
@@ -27,29 +28,44 @@ class VerdictWriter:
         self._received = b""
         self._nothing_found = b""
 
-    def write(self, transaction: Transaction, decided: Decided, received_ms: int) -> bytes:
-        """Give the verdict as JSON on one line, UTF-8.
+    def write(
+        self,
+        transactions: Iterable[Transaction],
+        decisions: Iterable[Decided | None],
+        received_ms: Iterable[int],
+    ) -> Iterator[bytes | None]:
+        """Give each verdict as JSON on one line, UTF-8; None where there is none.
 
         Args:
-            transaction: what was decided on.
-            decided: what the rules say of it.
-            received_ms: its record's timestamp, ms since the epoch, within `EARLIEST_MS` and
+            transactions: what was decided on.
+            decisions: what the rules say of each; None for a duplicate.
+            received_ms: each record's timestamp, ms since the epoch, within `EARLIEST_MS` and
                 `LATEST_MS`.
         """
-        second, millisecond = divmod(received_ms, 1000)
-        if second != self._second:
-            self._second = second
-            to_the_second = encode(instant(second * 1000))[: -len(b'Z"')]
-            self._received = self._after_reasons + to_the_second
-            self._nothing_found = _NOTHING_FOUND + self._received
-        begun = encode(transaction)[:-1]
-        if decided is NOTHING_FOUND:
-            return begun + self._nothing_found + _FRACTIONS[millisecond] + self._end
-        return (
-            begun
-            + b',"decision":"%b","score":%d,"reasons":' % (decided.decision.encode(), decided.score)
-            + encode(decided.reasons)
-            + self._received
-            + _FRACTIONS[millisecond]
-            + self._end
-        )
+        end = self._end
+        for transaction, decided, at in zip(transactions, decisions, received_ms, strict=True):
+            if decided is None:
+                yield None
+                continue
+            second, millisecond = divmod(at, 1000)
+            if second != self._second:
+                self._turn_to(second)
+            begun = encode(transaction)[:-1]
+            if decided is NOTHING_FOUND:
+                yield begun + self._nothing_found + _FRACTIONS[millisecond] + end
+                continue
+            decision = decided.decision.encode(), decided.score
+            yield (
+                begun
+                + b',"decision":"%b","score":%d,"reasons":' % decision
+                + encode(decided.reasons)
+                + self._received
+                + _FRACTIONS[millisecond]
+                + end
+            )
+
+    def _turn_to(self, second: int) -> None:
+        self._second = second
+        to_the_second = encode(instant(second * 1000))[: -len(b'Z"')]
+        self._received = self._after_reasons + to_the_second
+        self._nothing_found = _NOTHING_FOUND + self._received

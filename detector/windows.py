@@ -1,5 +1,8 @@
 """What one partition remembers of its recent transactions, by event time, within a bound.
 
+All take in a batch at a time, and answer for each of it by what came before and in it up to there:
+a column of answers costs a fraction of asking one by one.
+
 * `Recent`: was this key there within the window? (duplicates)
 * `Counterparties`: has this account paid that one within the window?
 * `Tally` (tally.py): how many transactions, and how much, has this account within the window?
@@ -20,7 +23,7 @@ window that evicts comes out of a replay as it was, too.
 """
 
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Set
+from collections.abc import Collection, Iterable, Sequence, Set
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol, TypeVar, cast
 
@@ -47,7 +50,7 @@ DEFAULT_LIMITS: Final = WindowLimits()
 
 
 class Window(Protocol):
-    """A memory of transactions; its answers are about the one added last."""
+    """A memory of transactions; its answers are about those added last, one for each."""
 
     @property
     def evicted(self) -> int:
@@ -56,8 +59,8 @@ class Window(Protocol):
     def __len__(self) -> int:
         """Give the number of entries held."""
 
-    def add(self, transaction: Transaction, time_ms: int) -> None:
-        """Take in a transaction at stream time."""
+    def add(self, transactions: Sequence[Transaction], times_ms: Sequence[int]) -> None:
+        """Take in consecutive transactions, each at its stream time."""
 
 
 W_co = TypeVar("W_co", bound=Window, covariant=True)
@@ -90,26 +93,31 @@ class Recent:
     def __len__(self) -> int:
         return len(self._last)
 
-    def saw(self, key: str, time_ms: int) -> bool:
-        """Tell if the key was there less than `window_ms` ago, and note that it is there now.
+    def saw(self, keys: Iterable[str], times_ms: Sequence[int]) -> list[bool]:
+        """Tell of each key if it was there less than `window_ms` ago, and note it for the next.
 
         Being there again counts: a key that keeps coming is remembered for as long as it does.
         Otherwise the answer would hang on how the first of them was judged, and so on the whole
         log.
         """
-        last = self._last
-        if self._oldest_ms <= time_ms - self.window_ms - EXPIRE_EVERY_MS:
-            self._expire(time_ms - self.window_ms)
-        seen_ms = last.get(key)
-        if seen_ms is not None:
+        last, entries, window_ms = self._last, self._entries, self.window_ms
+        get = last.get
+        answers: list[bool] = []
+        answer = answers.append
+        for key, time_ms in zip(keys, times_ms, strict=True):
+            if self._oldest_ms <= time_ms - window_ms - EXPIRE_EVERY_MS:
+                self._expire(time_ms - window_ms)
+            seen_ms = get(key)
             last[key] = time_ms
-            last.move_to_end(key)
-            return time_ms - seen_ms < self.window_ms
-        last[key] = time_ms
-        if len(last) > self._entries:
-            _, oldest_ms = last.popitem(last=False)
-            self.evicted += time_ms - oldest_ms < self.window_ms
-        return False
+            if seen_ms is not None:
+                last.move_to_end(key)
+                answer(time_ms - seen_ms < window_ms)
+                continue
+            answer(False)
+            if len(last) > entries:
+                _, oldest_ms = last.popitem(last=False)
+                self.evicted += time_ms - oldest_ms < window_ms
+        return answers
 
     def _expire(self, upto_ms: int) -> None:
         last = self._last
@@ -136,11 +144,11 @@ class CounterpartiesSpec:
 class Counterparties:
     """Whom each account has paid within the window; an entry a pair."""
 
-    __slots__ = ("_pairs", "is_new")
+    __slots__ = ("_pairs", "known")
 
     def __init__(self, window_ms: int, entries: int) -> None:
-        self.is_new = False
-        """True if the transaction added last is the account's first to this target."""
+        self.known: list[bool] = []
+        """Of each transaction added last: False if it is the account's first to its target."""
         self._pairs = Recent(window_ms, entries)
 
     def __len__(self) -> int:
@@ -151,10 +159,10 @@ class Counterparties:
         """Entries that went before their time because the window was full."""
         return self._pairs.evicted
 
-    def add(self, transaction: Transaction, time_ms: int) -> None:
-        """Take in a transaction at stream time."""
-        pair = transaction.source + SEPARATOR + transaction.target
-        self.is_new = not self._pairs.saw(pair, time_ms)
+    def add(self, transactions: Sequence[Transaction], times_ms: Sequence[int]) -> None:
+        """Take in consecutive transactions, each at its stream time."""
+        pairs = [each.source + SEPARATOR + each.target for each in transactions]
+        self.known = self._pairs.saw(pairs, times_ms)
 
 
 class Windows:
@@ -193,10 +201,10 @@ class Windows:
             for spec in specs
         }
 
-    def add(self, transaction: Transaction, time_ms: int) -> None:
-        """Take in a transaction at stream time; answers are then about that one."""
+    def add(self, transactions: Sequence[Transaction], times_ms: Sequence[int]) -> None:
+        """Take in consecutive transactions, each at its stream time; answers are about those."""
         for window in self._held.values():
-            window.add(transaction, time_ms)
+            window.add(transactions, times_ms)
 
 
 def _evicted(windows: Iterable[Window]) -> int:

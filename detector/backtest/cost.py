@@ -1,6 +1,7 @@
 """What a step costs: the median of a bounded number of samples, spread evenly over the run.
 
-The median, because a mean would count whatever else the machine did in the meantime.
+A sample is the mean of the steps of a batch. Of the samples the median, because their mean would
+count whatever else the machine did in the meantime.
 """
 
 import time
@@ -14,15 +15,15 @@ class Cost:
     """Samples of one step's duration."""
 
     def __init__(self) -> None:
-        self._nanoseconds: list[int] = []
+        self._nanoseconds: list[float] = []
         self._stride = 1
-        self._steps = 0
+        self._batches = 0
 
-    def add(self, began_ns: int) -> None:
-        """Take in a step that ends now and began at that reading of `time.perf_counter_ns`."""
-        spent = time.perf_counter_ns() - began_ns
-        self._steps += 1
-        if self._steps % self._stride:
+    def add(self, began_ns: int, steps: int) -> None:
+        """Take in so many steps that end now and began at that reading of `perf_counter_ns`."""
+        spent = (time.perf_counter_ns() - began_ns) / steps
+        self._batches += 1
+        if self._batches % self._stride:
             return
         self._nanoseconds.append(spent)
         if len(self._nanoseconds) == MAX_SAMPLES:

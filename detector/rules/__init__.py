@@ -13,13 +13,13 @@ from detector.rules.condition import Condition
 from detector.rules.lists import AllowList, BlockList
 from detector.rules.new_counterparty import NewCounterparty
 from detector.rules.odd_hours import OddHours
-from detector.rules.rule import Check, Rule
+from detector.rules.rule import Check, Finding, NoAnswer, Row, Rule
 from detector.rules.structuring import Structuring
 from detector.rules.sum_limit import SumLimit
 from detector.rules.velocity import Velocity
 from detector.windows import Window, WindowSpec
 
-__all__ = ["KINDS", "AnyRule", "Check", "Rule", "RuleSet"]
+__all__ = ["KINDS", "AnyRule", "Check", "Finding", "NoAnswer", "Row", "Rule", "RuleSet"]
 
 AnyRule = Annotated[
     AmountLimit

@@ -1,10 +1,10 @@
 """Amounts above a limit."""
 
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from detector.rules.rule import Amount, Check, Rule, plain
+from detector.rules.rule import Amount, Check, Finding, Row, Rule, plain
 from detector.windows import Windows
-from wire.messages import Transaction
 
 
 class AmountLimit(Rule):
@@ -18,8 +18,11 @@ class AmountLimit(Rule):
         limit = self.limit
         limit_text = plain(limit)
 
-        def above(transaction: Transaction, _received_ms: int) -> str | None:
-            amount = transaction.amount
-            return f"amount {plain(amount)} > {limit_text}" if amount > limit else None
+        def above(rows: Iterable[Row], _received_ms: Sequence[int]) -> Iterable[Finding]:
+            return [
+                (position, f"amount {plain(transaction.amount)} > {limit_text}")
+                for position, transaction in rows
+                if transaction.amount > limit
+            ]
 
         return above

@@ -1,14 +1,13 @@
 """A condition in CEL, the Common Expression Language (https://cel.dev), for all the rest."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
-from detector.errors import ConditionError
-from detector.rules.rule import Check, Rule
+from detector.rules.rule import Check, Finding, NoAnswer, Row, Rule
 from detector.windows import Windows
 from wire.messages import Transaction, instant
 
@@ -62,17 +61,19 @@ class Condition(Rule):
         named = [(name, VARIABLES[name]) for name in program.variables() if name in VARIABLES]
         detail = f"condition holds: {self.condition}"
 
-        def holds(transaction: Transaction, received_ms: int) -> str | None:
-            context = {name: value(transaction, received_ms) for name, value in named}
-            try:
-                outcome = execute(context)
-            except Exception as error:
-                raise ConditionError(f"{type(error).__name__}: {error}") from error
-            if outcome is True:
-                return detail
-            if outcome is False:
-                return None
-            raise ConditionError(f"neither true nor false but {outcome!r}")
+        def holds(rows: Iterable[Row], received_ms: Sequence[int]) -> Iterable[Finding]:
+            for position, transaction in rows:
+                at = received_ms[position]
+                context = {name: value(transaction, at) for name, value in named}
+                try:
+                    outcome = execute(context)
+                except Exception as error:  # noqa: BLE001 - told to the engine, not raised
+                    yield position, NoAnswer(f"{type(error).__name__}: {error}")
+                    continue
+                if outcome is True:
+                    yield position, detail
+                elif outcome is not False:
+                    yield position, NoAnswer(f"neither true nor false but {outcome!r}")
 
         return holds
 

@@ -1,13 +1,12 @@
 """Block and allow lists: accounts, and pairs of accounts, that are known already."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import field_serializer, model_validator
 
-from detector.rules.rule import AccountId, Check, Rule
+from detector.rules.rule import AccountId, Check, Finding, Row, Rule
 from detector.windows import Windows
-from wire.messages import Transaction
 
 Side = Literal["source", "target", "either"]
 
@@ -38,15 +37,15 @@ class _Listed(Rule):
         targets = self.accounts if self.side != "source" else frozenset()
         pairs = self.pairs
 
-        def listed(transaction: Transaction, _received_ms: int) -> str | None:
-            source, target = transaction.source, transaction.target
-            if source in sources:
-                return f"source {source} is listed"
-            if target in targets:
-                return f"target {target} is listed"
-            if pairs and (source, target) in pairs:
-                return f"payments from {source} to {target} are listed"
-            return None
+        def listed(rows: Iterable[Row], _received_ms: Sequence[int]) -> Iterable[Finding]:
+            for position, transaction in rows:
+                source, target = transaction.source, transaction.target
+                if source in sources:
+                    yield position, f"source {source} is listed"
+                elif target in targets:
+                    yield position, f"target {target} is listed"
+                elif pairs and (source, target) in pairs:
+                    yield position, f"payments from {source} to {target} are listed"
 
         return listed
 

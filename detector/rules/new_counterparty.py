@@ -1,10 +1,10 @@
 """A large first payment to somebody the account has not paid lately."""
 
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from detector.rules.rule import Amount, Check, Duration, Rule, plain, span
+from detector.rules.rule import Amount, Check, Duration, Finding, Row, Rule, plain, span
 from detector.windows import CounterpartiesSpec, Windows
-from wire.messages import Transaction
 
 
 class NewCounterparty(Rule):
@@ -29,9 +29,12 @@ class NewCounterparty(Rule):
         limit = self.limit
         tail = f"> {plain(limit)}, to an account not paid in {span(self.within)}"
 
-        def new_and_large(transaction: Transaction, _received_ms: int) -> str | None:
-            if not counterparties.is_new or transaction.amount <= limit:
-                return None
-            return f"amount {plain(transaction.amount)} {tail}"
+        def new_and_large(rows: Iterable[Row], _received_ms: Sequence[int]) -> Iterable[Finding]:
+            known = counterparties.known
+            return [
+                (position, f"amount {plain(transaction.amount)} {tail}")
+                for position, transaction in rows
+                if not known[position] and transaction.amount > limit
+            ]
 
         return new_and_large

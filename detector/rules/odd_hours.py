@@ -1,15 +1,15 @@
 """Transactions at hours when the account's owners sleep."""
 
 import re
+from collections.abc import Iterable, Sequence
 from datetime import datetime, time, timedelta, timezone, tzinfo
 from typing import Annotated, Final, Literal, Self
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BeforeValidator, model_validator
 
-from detector.rules.rule import Amount, Check, Rule
+from detector.rules.rule import Amount, Check, Finding, Row, Rule
 from detector.windows import Windows
-from wire.messages import Transaction
 
 _CLOCK: Final = re.compile(r"([01]\d|2[0-3]):([0-5]\d)")
 _OFFSET: Final = re.compile(r"([+-])([01]\d|2[0-3]):([0-5]\d)")
@@ -67,16 +67,17 @@ class OddHours(Rule):
         zone = _zone(self.zone)
         hours = f"between {after:%H:%M} and {before:%H:%M} {self.zone}"
 
-        def odd(transaction: Transaction, received_ms: int) -> str | None:
-            if limit is not None and transaction.amount <= limit:
-                return None
-            occurred_at = transaction.occurred_at
-            if occurred_at is None:
-                clock = datetime.fromtimestamp(received_ms // 1000, zone).time()
-            else:
-                clock = occurred_at.astimezone(zone).time()
-            # Over midnight, the hours are those that are not between `before` and `after`.
-            hit = not before <= clock < after if over_midnight else after <= clock < before
-            return f"at {clock:%H:%M}, {hours}" if hit else None
+        def odd(rows: Iterable[Row], received_ms: Sequence[int]) -> Iterable[Finding]:
+            for position, transaction in rows:
+                if limit is not None and transaction.amount <= limit:
+                    continue
+                occurred_at = transaction.occurred_at
+                if occurred_at is None:
+                    clock = datetime.fromtimestamp(received_ms[position] // 1000, zone).time()
+                else:
+                    clock = occurred_at.astimezone(zone).time()
+                # Over midnight, the hours are those that are not between `before` and `after`.
+                if not before <= clock < after if over_midnight else after <= clock < before:
+                    yield position, f"at {clock:%H:%M}, {hours}"
 
         return odd

@@ -2,19 +2,30 @@
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
-from typing import Annotated, ClassVar, Final
+from typing import Annotated, ClassVar, Final, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from detector.windows import Window, Windows, WindowSpec
 from wire.messages import MAX_AMOUNT_DIGITS, Transaction
 
-Check = Callable[[Transaction, int], str | None]
-"""Says why a rule hits a transaction whose record has that timestamp (ms), or None.
 
-Raises ConditionError if the rule has no answer.
+class NoAnswer(NamedTuple):
+    """A rule that can't tell whether it hits a transaction."""
+
+    why: str
+
+
+Row = tuple[int, Transaction]
+"""A transaction of a batch, after its position there: where the windows have their answer to it."""
+Finding = tuple[int, str | NoAnswer]
+"""A position, and why the rule hits the transaction there."""
+Check = Callable[[Iterable[Row], Sequence[int]], Iterable[Finding]]
+"""Finds what a rule hits among the rows that it is to see.
+
+The timestamps of all records of the batch (ms), by position, come with them.
 """
 
 MS_PER: Final = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -47,18 +58,14 @@ class Rule(BaseModel, ABC):
 
     @abstractmethod
     def check(self, windows: Windows) -> Check:
-        """Make the check. It is called after the windows have taken the transaction in."""
+        """Make the check. It is called after the windows have taken the batch in."""
 
-    def check_in_currency(self, windows: Windows) -> Check:
-        """Make the check, for transactions in the rule's currency if it has one."""
-        check, currency = self.check(windows), self.currency
+    def rows(self, transactions: Sequence[Transaction]) -> Iterable[Row]:
+        """Give those of a batch that the rule is to see: in its currency, if it has one."""
+        rows, currency = enumerate(transactions), self.currency
         if currency is None:
-            return check
-
-        def in_currency(transaction: Transaction, received_ms: int) -> str | None:
-            return check(transaction, received_ms) if transaction.currency == currency else None
-
-        return in_currency
+            return rows
+        return (row for row in rows if row[1].currency == currency)
 
 
 def _milliseconds(value: object) -> object:

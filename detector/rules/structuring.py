@@ -1,13 +1,13 @@
 """Structuring: a large payment cut into several just under a limit that would be noticed."""
 
+from collections.abc import Iterable, Sequence
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from detector.rules.rule import Amount, Check, Duration, Rule, plain, span
+from detector.rules.rule import Amount, Check, Duration, Finding, Row, Rule, plain, span
 from detector.tally import TallySpec
 from detector.windows import Windows
-from wire.messages import Transaction
 
 
 class Structuring(Rule):
@@ -34,16 +34,21 @@ class Structuring(Rule):
         return TallySpec(self.within, currency=self.currency, least=self.least, most=self.most)
 
     def check(self, windows: Windows) -> Check:
-        """Compare the account's count of such; 0 if the transaction at hand is none."""
+        """Compare the account's count of such; 0 where the transaction itself is none."""
         tally = windows[self.window]
         least_count = self.count
         band = f"{plain(self.least)} to {plain(self.most)}"
         within = span(self.within)
 
-        def cut_up(_transaction: Transaction, _received_ms: int) -> str | None:
-            count = tally.total
-            if count < least_count:
-                return None
-            return f"{count} amounts of {band} in {within}, limit {least_count - 1}"
+        def cut_up(rows: Iterable[Row], _received_ms: Sequence[int]) -> Iterable[Finding]:
+            counts = tally.totals
+            return [
+                (
+                    position,
+                    f"{counts[position]} amounts of {band} in {within}, limit {least_count - 1}",
+                )
+                for position, _ in rows
+                if counts[position] >= least_count
+            ]
 
         return cut_up

@@ -1,11 +1,11 @@
 """Too much money from one account in a short time."""
 
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from detector.rules.rule import Amount, Check, Duration, Rule, plain, span
+from detector.rules.rule import Amount, Check, Duration, Finding, Row, Rule, plain, span
 from detector.tally import UNITS_PER_ONE, TallySpec
 from detector.windows import Windows
-from wire.messages import Transaction
 
 
 class SumLimit(Rule):
@@ -30,11 +30,16 @@ class SumLimit(Rule):
         limit = plain(self.limit)
         within = span(self.within)
 
-        def too_much(transaction: Transaction, _received_ms: int) -> str | None:
-            units = tally.total
-            if units <= limit_units:
-                return None
-            return f"{_amount(units)} {transaction.currency} in {within}, limit {limit}"
+        def too_much(rows: Iterable[Row], _received_ms: Sequence[int]) -> Iterable[Finding]:
+            units = tally.totals
+            return [
+                (
+                    position,
+                    f"{_amount(units[position])} {transaction.currency} in {within}, limit {limit}",
+                )
+                for position, transaction in rows
+                if units[position] > limit_units
+            ]
 
         return too_much
 

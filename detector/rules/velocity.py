@@ -1,13 +1,13 @@
 """Too many transactions of one account in a short time."""
 
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from pydantic import Field
 
-from detector.rules.rule import Check, Duration, Rule, span
+from detector.rules.rule import Check, Duration, Finding, Row, Rule, span
 from detector.tally import TallySpec
 from detector.windows import Windows
-from wire.messages import Transaction
 
 
 class Velocity(Rule):
@@ -28,8 +28,12 @@ class Velocity(Rule):
         limit = self.limit
         within = span(self.within)
 
-        def too_many(_transaction: Transaction, _received_ms: int) -> str | None:
-            count = tally.total
-            return f"{count} transactions in {within}, limit {limit}" if count > limit else None
+        def too_many(rows: Iterable[Row], _received_ms: Sequence[int]) -> Iterable[Finding]:
+            counts = tally.totals
+            return [
+                (position, f"{counts[position]} transactions in {within}, limit {limit}")
+                for position, _ in rows
+                if counts[position] > limit
+            ]
 
         return too_many

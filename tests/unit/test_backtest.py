@@ -112,7 +112,7 @@ def test_costs_are_sampled_within_a_bound():
     """However many steps there are, a bounded number of samples is kept, early and late ones."""
     cost = Cost()
     for _ in range(10 * MAX_SAMPLES):
-        cost.add(0)
+        cost.add(0, 1)
     assert MAX_SAMPLES / 2 <= len(cost._nanoseconds) < MAX_SAMPLES
 
 
@@ -308,8 +308,9 @@ def test_a_trial_decides_as_the_engine_does():
     trial = Trial(result, limits=WindowLimits())
     for number in range(50):
         transaction = Transaction(str(number), "ab"[number % 2], "x", Decimal(number * 20 + 1))
-        decided = engine.decide(transaction, number)
+        [decided] = engine.decide([transaction], [number])
         trial.take(Case(transaction, number, Reference(*decided)))
+    trial.close()
     assert result.same
     assert result.decided == 50
 
@@ -324,6 +325,7 @@ def test_missing_and_changed_are_told_apart():
         large = Transaction(f"b{number}", "a", "x", Decimal(901))
         trial.take(Case(large, 1, Reference("fraud", 100)))
         trial.take(Case(small, 1, Reference("legit", 0)))
+    trial.close()
     assert (result.missing, result.changed, result.extra, result.flips) == (3, 3, 3, 0)
     assert {kind: len(each) for kind, each in result.examples.items()} == {
         "became fraud": 0,

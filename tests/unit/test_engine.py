@@ -1,7 +1,7 @@
 """The engine: a function of one partition's records, whether it began early or late."""
 
 from decimal import Decimal
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -75,7 +75,17 @@ def payment(transaction_id="1", source="a", target="x", amount="1", **more):
 
 
 def decide_all(engine, log):
-    return [engine.decide(transaction, stamp) for transaction, stamp in log]
+    return engine.decide(*columns(log))
+
+
+def decide(engine, transaction, stamp):
+    [decided] = engine.decide([transaction], [stamp])
+    return decided
+
+
+def columns(log):
+    """Give the transactions of a log, and their timestamps."""
+    return [transaction for transaction, _ in log], [stamp for _, stamp in log]
 
 
 def decide_from_scratch(log, at):
@@ -144,11 +154,20 @@ def test_a_replay_from_the_horizon_equals_the_full_history(log, entries, data):
     start = min(start, committed)
 
     replayed = Engine(RULES, limits)
-    for transaction, stamp in log[start:committed]:
-        replayed.take_in(transaction, stamp)
+    replayed.take_in(*columns(log[start:committed]))
 
     expected = decide_all(Engine(RULES, limits), log)[committed:]
     assert expected == decide_all(replayed, log[committed:])
+
+
+@given(log=logs(), entries=st.sampled_from([1, 3, 1_000]), cuts=st.lists(st.integers(0, 50)))
+def test_batches_make_no_difference(log, entries, cuts):
+    """However the log is cut into batches, each decision is the same, and so are the windows."""
+    whole, cut = Engine(RULES, WindowLimits(entries)), Engine(RULES, WindowLimits(entries))
+    bounds = [0, *sorted(cuts), len(log)]
+    decided = [decide_all(cut, log[begin:end]) for begin, end in pairwise(bounds)]
+    assert decide_all(whole, log) == [each for batch in decided for each in batch]
+    assert (whole.entries, whole.evicted) == (cut.entries, cut.evicted)
 
 
 @given(log=logs())
@@ -162,13 +181,13 @@ def test_the_same_log_gives_the_same_decisions(log):
 )
 def test_the_default_rule_is_amount_above_900(amount, decision):
     """More than 900 is fraud; 900 is not."""
-    assert decision == Engine(DEFAULT).decide(payment(amount=amount), 1).decision
+    assert decision == decide(Engine(DEFAULT), payment(amount=amount), 1).decision
 
 
 def test_a_verdict_says_why():
     """The reasons give the numbers."""
     expected = Decided("fraud", 100, (Reason("amount-limit", "1", "amount 900.01 > 900"),))
-    assert expected == Engine(DEFAULT).decide(payment(amount="900.01"), 1)
+    assert expected == decide(Engine(DEFAULT), payment(amount="900.01"), 1)
 
 
 def test_a_duplicate_has_no_verdict():
@@ -228,7 +247,7 @@ SHADOW = "\nshadow = true"
 )
 def test_score_threshold_shadow_and_allow(rules, amount, decision, score, reasons):
     """Weights add up to 100 at most, shadow never counts, allow decides whatever others say."""
-    decided = Engine(rules_of(*rules)).decide(payment(amount=amount), 1)
+    decided = decide(Engine(rules_of(*rules)), payment(amount=amount), 1)
     assert (decision, score, reasons) == (
         decided.decision,
         decided.score,
@@ -238,7 +257,7 @@ def test_score_threshold_shadow_and_allow(rules, amount, decision, score, reason
 
 def test_shadow_is_said_in_the_reason():
     """A reader of a verdict can tell what was on trial."""
-    decided = Engine(rules_of(LARGER + SHADOW)).decide(payment(amount="250"), 1)
+    decided = decide(Engine(rules_of(LARGER + SHADOW)), payment(amount="250"), 1)
     assert [reason.shadow for reason in decided.reasons] == [True]
 
 
@@ -270,11 +289,11 @@ def test_new_rules_keep_the_windows_that_fit():
     velocity = 'id = "velocity"\nkind = "velocity"\nwithin = "60s"\nlimit = {}'
     old, new = rules_of(velocity.format(9)), rules_of(velocity.format(1))
     engine = Engine(old)
-    engine.decide(payment("1"), 1)
+    decide(engine, payment("1"), 1)
     assert engine.fits(new)
     engine.rules = new
-    assert engine.decide(payment("1"), 2) is None
-    assert engine.decide(payment("2"), 2).decision == "fraud"
+    assert decide(engine, payment("1"), 2) is None
+    assert decide(engine, payment("2"), 2).decision == "fraud"
 
 
 @pytest.mark.parametrize("content", ['duplicates = "11m"', "[[rules]]\n" + LARGE])

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from wire.errors import FieldError, MessageError
 from wire.messages import (
     decode_transaction,
+    decode_transactions,
     decode_verdict,
     encode,
     instant,
@@ -257,3 +258,26 @@ def test_a_final_line_feed_is_a_control_character(field: str) -> None:
 def test_a_moment_that_utc_can_not_hold_is_refused(moment: str) -> None:
     """Whoever reads a transaction can turn its time into UTC."""
     assert [error.pointer for error in errors_of(post(occurred_at=moment))] == ["/occurred_at"]
+
+
+written = st.builds(
+    lambda name, amount, currency: (
+        b'{"transaction_id":"%b","source":"a","target":"b","amount":"%b","currency":"%b"}'
+        % (name, amount, currency)
+    ),
+    st.sampled_from([b"t", "é".encode(), b"\\u00e9", b"\\u0007", b"\x7f", b"\\n", b""]),
+    st.sampled_from([b"1", b"0.5", b"900.01", b"1e3", b"0", b"-1", b"1.00001", b"9" * 19]),
+    st.sampled_from([b"EUR", b"JPY", b"eur", b"EURO"]),
+)
+
+
+@given(st.lists(written | st.sampled_from([b"", b"{}", b"\xff", b"1\n2"]), max_size=6))
+def test_reading_many_is_reading_each(values):
+    """All are read as each alone, or none if one of them can't be."""
+    try:
+        expected = [decode_transaction(value) for value in values]
+    except MessageError:
+        with pytest.raises(MessageError):
+            decode_transactions(values)
+    else:
+        assert expected == decode_transactions(values)

@@ -30,7 +30,7 @@ payment.count = 0
 
 def details(engine, *payments, stamp=NOON_MS, step=0):
     """Give each payment's reason, or None; payments are `step` ms apart."""
-    decided = [engine.decide(each, stamp + i * step) for i, each in enumerate(payments)]
+    decided = engine.decide(payments, [stamp + i * step for i in range(len(payments))])
     return [each.reasons[0].detail if each.reasons else None for each in decided]
 
 

@@ -49,4 +49,6 @@ def test_it_writes_what_encoding_a_verdict_gives(decided, version, decided_at) -
             received_at=instant(received_ms),
             decided_at=decided_at,
         )
-        assert writer.write(transaction, found, received_ms) == encode(verdict)
+        assert [encode(verdict), None] == list(
+            writer.write([transaction] * 2, [found, None], [received_ms] * 2)
+        )

@@ -53,7 +53,7 @@ def test_recent_remembers_the_latest_keys_of_the_window(log, bound):
     keys = [key for key, _ in log]
     times = stream_times([stamp for _, stamp in log])
 
-    answers = [recent.saw(key, time) for key, time in zip(keys, times, strict=True)]
+    answers = recent.saw(keys, times)
 
     expected = []
     for i, (key, time) in enumerate(zip(keys, times, strict=True)):
@@ -69,10 +69,7 @@ def test_tally_equals_adding_up_the_log_again(log, spec, bound):
     """A tally is the sum over the newest entries, up to the bound, in the window."""
     tally = spec.open(bound)
     times = stream_times([stamp for _, stamp in log])
-    answers = []
-    for transaction, time in timed(log):
-        tally.add(transaction, time)
-        answers.append(tally.total)
+    tally.add([transaction for transaction, _ in log], times)
 
     expected = []
     taken: list[int] = []
@@ -90,7 +87,7 @@ def test_tally_equals_adding_up_the_log_again(log, spec, bound):
                 and (not spec.sums or log[j][0].currency == transaction.currency)
             )
         )
-    assert expected == answers
+    assert expected == tally.totals
 
 
 @given(log=logs, spec=tally_specs, bound=bounds)
@@ -99,7 +96,7 @@ def test_no_window_holds_more_than_its_bound(log, spec, bound):
     windows = Windows(WindowLimits(bound))
     windows.keep([spec])
     for transaction, time in timed(log):
-        windows.add(transaction, time)
+        windows.add([transaction], [time])
         assert windows.entries <= bound
     taken = sum(spec.takes(transaction) for transaction, _ in log)
     assert windows.entries + windows.evicted <= taken
@@ -110,8 +107,8 @@ def test_all_that_a_tally_holds_expires(log):
     """When a window's time has passed, nothing of it is left, accounts included."""
     tally = TallySpec(WINDOW_MS, sums=True).open(UNBOUNDED)
     for transaction, time in timed(log):
-        tally.add(transaction, time)
-    tally.add(Transaction("id", "last", "x", Decimal(1)), 10_000_000)
+        tally.add([transaction], [time])
+    tally.add([Transaction("id", "last", "x", Decimal(1))], [10_000_000])
     assert (len(tally), len(tally._accounts)) == (1, 1)
 
 
@@ -120,14 +117,14 @@ def test_a_counterparty_is_new_until_paid(log):
     """A target is new if the source has not paid it within the window."""
     counterparties = CounterpartiesSpec(WINDOW_MS).open(UNBOUNDED)
     times = stream_times([stamp for _, stamp in log])
+    counterparties.add([transaction for transaction, _ in log], times)
     for i, (transaction, _) in enumerate(log):
-        counterparties.add(transaction, times[i])
         paid = any(
             (log[j][0].source, log[j][0].target) == (transaction.source, transaction.target)
             and times[i] - times[j] < WINDOW_MS
             for j in range(i)
         )
-        assert counterparties.is_new == (not paid)
+        assert counterparties.known[i] == paid
 
 
 def test_expired_keys_go():
@@ -135,7 +132,7 @@ def test_expired_keys_go():
     recent = Recent(WINDOW_MS, 3)
     held = []
     for time in (100_000, 100_000, 149_000, 150_000, 150_000 + EXPIRE_EVERY_MS, 200_000):
-        recent.saw(f"key {len(held)}", time)
+        recent.saw([f"key {len(held)}"], [time])
         held.append(len(recent))
     assert (held, recent.evicted) == ([1, 2, 3, 3, 3, 2], 0)
 
@@ -143,7 +140,7 @@ def test_expired_keys_go():
 def test_evictions_are_counted_when_a_bound_is_met():
     """A full window lets its oldest entry go, and says so."""
     recent = Recent(WINDOW_MS, 2)
-    seen = [recent.saw(key, 1) for key in "abca"]
+    seen = recent.saw("abca", [1] * 4)
     assert (seen, recent.evicted, len(recent)) == ([False] * 4, 2, 2)
 
 
@@ -151,8 +148,7 @@ def test_evictions_are_counted_when_a_bound_is_met():
 def test_a_window_ends_after_exactly_its_length(age):
     """An entry counts while it is less than the window's length old."""
     recent = Recent(WINDOW_MS, UNBOUNDED)
-    recent.saw("key", 1_000)
-    assert recent.saw("key", 1_000 + age) == (age < WINDOW_MS)
+    assert recent.saw(["key"] * 2, [1_000, 1_000 + age]) == [False, age < WINDOW_MS]
 
 
 def test_windows_that_stay_keep_what_they_hold():
@@ -161,6 +157,6 @@ def test_windows_that_stay_keep_what_they_hold():
     windows = Windows(WindowLimits(1))
     windows.keep([kept, dropped])
     for number in range(2):
-        windows.add(Transaction(f"{number}", "a", "b", Decimal(1)), 1)
+        windows.add([Transaction(f"{number}", "a", "b", Decimal(1))], [1])
     windows.keep([kept, opened])
     assert ({kept, opened}, 1, 2) == (set(windows.specs), windows.entries, windows.evicted)
