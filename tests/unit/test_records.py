@@ -1,5 +1,6 @@
 """Record batches: what is committed of fetched ones, and how entries are put into new ones."""
 
+import gzip
 import struct
 from collections.abc import Iterable
 
@@ -17,6 +18,7 @@ from wire.records import unpack
 
 ABORT, COMMIT = 0, 1
 GZIP = 1
+HEADER = 61
 PRODUCER = Producer("id", 7, 0)
 
 
@@ -120,6 +122,32 @@ def test_a_compressed_batch_is_unpacked() -> None:
     fetched = log(data([b"a", b"b", b"c"], codec=GZIP), data([b"d"]))
     found = unpack(fetched, 1, ())
     assert (values(found), found[1]) == ([b"b", b"c", b"d"], 4)
+
+
+@pytest.mark.parametrize("codec", [0, GZIP])
+def test_a_headers_name_may_be_no_utf_8(codec: int) -> None:
+    """Kafka does not look at it, and some clients write bytes: the records come out as others."""
+    names = ["plain", "gr\u00fcn", "bad#"]
+    builder = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, 0, 1_000_000)
+    for number, name in enumerate(names * 20):
+        value = b"value" if number % 2 else None
+        builder.append(number, 5, b"key", value, [(name, b"1"), ("none", None)])
+    batch = bytearray(builder.build()).replace(b"bad#", b"bad\xfc")
+    if codec:
+        batch[HEADER:] = gzip.compress(batch[HEADER:])
+        struct.pack_into(">i", batch, 8, len(batch) - 12)
+        struct.pack_into(">h", batch, 21, codec)
+    struct.pack_into(">q", batch, 0, 1)
+    struct.pack_into(">I", batch, 17, calc_crc32c(bytes(batch[21:])))
+    ordinary = data([b"before"])
+    records, after = unpack(bytes(ordinary + batch), 0, ())
+    assert after == 61
+    assert [record.headers for record in records[1:4]] == [
+        [(name, b"1"), ("none", None)] for name in ("plain", "gr\u00fcn", "bad?")
+    ]
+    assert [
+        (record.offset, record.timestamp, record.key, record.value) for record in records[1:]
+    ] == [(number + 1, 5, b"key", b"value" if number % 2 else None) for number in range(60)]
 
 
 @pytest.mark.parametrize("codec", [0, GZIP])
