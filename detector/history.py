@@ -103,15 +103,15 @@ class History:
         while begin > start and found is None:
             begin = max(start, offset - back)
             at = begin
-            async with deadline(self._limit_s, "records before the committed offset"):
-                while at < end:
-                    chunk = await self._source.peek(place, at)
-                    if chunk is None:
-                        continue
-                    for record in chunk.records:
-                        if record.offset < end and transaction_in(record):
-                            found = record.timestamp
-                    at = chunk.next_offset
+            while at < end:
+                # A limit for each step: there may be millions of records that are none.
+                async with deadline(self._limit_s, "records before the committed offset"):
+                    while (chunk := await self._source.peek(place, at)) is None:
+                        pass
+                for record in chunk.records:
+                    if record.offset < end and transaction_in(record):
+                        found = record.timestamp
+                at = chunk.next_offset
             end = begin
             back *= 8
         return found

@@ -52,6 +52,8 @@ def serve(settings: DetectorSettings) -> int:
         AuditError: the audit log can't be written.
         MetricsError: the port for metrics can't be had.
     """
+    # Until the rules can be read again, a signal to do so must not end the process.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     logs.configure(settings, "detector")
     audit = audit_log.opened(settings, "detector")
     rules = RulesSource(settings.detector_rules, audit)

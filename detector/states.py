@@ -97,17 +97,19 @@ class States:
         Gives the partitions that are sent back in the log, since the rules look back further.
         """
         rules = self._rules.rules
-        behind = {
-            place: state.offset
-            for place, state in self._ready.items()
-            if rules is not state.engine.rules and not state.engine.fits(rules)
-        }
-        for place, offset in behind.items():
-            del self._ready[place]
+        wanted = {place: (state.engine, state.offset) for place, state in self._ready.items()}
+        for place, rebuild in self._rebuilding.items():
+            wanted[place] = rebuild.engine, rebuild.until
+        behind = []
+        for place, (engine, offset) in wanted.items():
+            if rules is engine.rules:
+                continue
+            if engine.fits(rules):
+                engine.rules = rules
+                continue
+            self._ready.pop(place, None)
             await self._rebuild(place, offset, source, history)
-        for state in self._ready.values():
-            if rules is not state.engine.rules:
-                state.engine.rules = rules
+            behind.append(place)
         return behind
 
     def take(self, chunk: Chunk) -> Chunk | None:

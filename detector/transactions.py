@@ -28,6 +28,7 @@ from detector import requests
 from detector.errors import AbortedError, FencedError
 from detector.records import RecordBatch
 from detector.requests import Membership, Producer
+from wire.produce import MAX_SEQUENCE
 
 FIRST_PAUSE_S: Final = 0.001
 LONGEST_PAUSE_S: Final = 0.5
@@ -105,7 +106,7 @@ class Transactions:
         built = {}
         for place, batch in batches.items():
             sequence = self._sequences.get(place, 0)
-            self._sequences[place] = sequence + batch.count
+            self._sequences[place] = (sequence + batch.count) & MAX_SEQUENCE
             built[place] = batch.build(self._producer, sequence)
 
         async def ask() -> list[Any]:

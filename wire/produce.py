@@ -21,6 +21,8 @@ from aiokafka.protocol.types import (
 
 Appended = dict[str, list[tuple[int, bytearray]]]
 """By topic: partition and record batch, built."""
+MAX_SEQUENCE: Final = 2**31 - 1
+"""Sequence numbers of a producer's records go round beyond it."""
 ALL_IN_SYNC: Final = -1
 """acks=all."""
 NO_TAGS: Final[dict[int, bytes]] = {}

@@ -18,7 +18,7 @@ from aiokafka.protocol.transaction import InitProducerIdRequest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from wire.kafka import RawClient
-from wire.produce import Produce
+from wire.produce import MAX_SEQUENCE, Produce
 
 RETRY_PAUSE_S: Final = 0.05
 """Pause before a batch is sent again."""
@@ -29,7 +29,6 @@ NO_OFFSET: Final = -1
 _MAGIC: Final = 2
 _DUPLICATE: Final = 46
 """DUPLICATE_SEQUENCE_NUMBER"""
-_MAX_SEQUENCE: Final = 2**31 - 1
 
 Landed = Callable[[int, int, BaseException | None], None]
 """Learns partition and base offset of a batch, or why it failed for good."""
@@ -107,7 +106,7 @@ class Producer:
         built: dict[int, bytearray] = {}
         for number, (builder, count) in batches.items():
             sequence = self._sequences.get(number, 0)
-            self._sequences[number] = (sequence + count) & _MAX_SEQUENCE
+            self._sequences[number] = (sequence + count) & MAX_SEQUENCE
             builder.set_producer_state(self._id, self._epoch, sequence)
             built[number] = builder.build()
         self._begin(built, landed)
