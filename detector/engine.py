@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import Final, NamedTuple
 
-from detector.rules import Check, NoAnswer, Rule, RuleSet
+from detector.rules import Check, Finding, NoAnswer, Rule, RuleSet
 from detector.windows import DEFAULT_LIMITS, SEPARATOR, Recent, WindowLimits, Windows
 from wire.messages import Decision, Reason, Transaction
 
@@ -25,7 +25,7 @@ class Decided(NamedTuple):
 
 
 class Failures(NamedTuple):
-    """How often a rule had no answer, and why the last time."""
+    """How often a rule had no answer, and why the last time; the reason may quote the record."""
 
     times: int
     last: str
@@ -49,8 +49,7 @@ class Engine:
         limits: WindowLimits = DEFAULT_LIMITS,
         watch: Watch = lambda _rule, check: check,
     ) -> None:
-        self.failures: dict[str, Failures] = {}
-        """By rule id: conditions that had no answer. Such a rule does not hit."""
+        self._failures: dict[str, Failures] = {}
         self._watch = watch
         self._time_ms = 0
         self._duplicates = Recent(rules.duplicates_ms, limits.entries)
@@ -90,6 +89,11 @@ class Engine:
     def evicted(self) -> int:
         """Window entries that went before their time because a window was full."""
         return self._duplicates.evicted + self._windows.evicted
+
+    def failures(self) -> dict[str, Failures]:
+        """Give, by id, the rules that had no answer since this was asked last: they did not hit."""
+        failures, self._failures = self._failures, {}
+        return failures
 
     def take_in(self, transactions: Sequence[Transaction], received_ms: Sequence[int]) -> None:
         """Move the windows over the next transactions of the partition.
@@ -143,7 +147,7 @@ class Engine:
         """Decide on those that the windows took in last."""
         hits: dict[int, list[Hit]] = {}
         for rule, check in self._checks:
-            for position, detail in check(rule.rows(transactions), received_ms):
+            for position, detail in _findings(rule, check, transactions, received_ms):
                 if isinstance(detail, NoAnswer):
                     self._note_failure(rule, detail)
                 else:
@@ -176,8 +180,24 @@ class Engine:
         return Decided("legit", 0, reasons)
 
     def _note_failure(self, rule: Rule, failed: NoAnswer) -> None:
-        before = self.failures.get(rule.id)
-        self.failures[rule.id] = Failures(before.times + 1 if before else 1, failed.why)
+        before = self._failures.get(rule.id)
+        self._failures[rule.id] = Failures(before.times + 1 if before else 1, failed.why)
+
+
+def _findings(
+    rule: Rule, check: Check, transactions: Sequence[Transaction], received_ms: Sequence[int]
+) -> list[Finding]:
+    """Give what a rule finds. Whatever it stumbles over, it has no answer to that alone."""
+    try:
+        return list(check(rule.rows(transactions), received_ms))
+    except Exception:  # noqa: BLE001 - no record may stop its partition
+        found: list[Finding] = []
+        for row in rule.rows(transactions):
+            try:
+                found += check([row], received_ms)
+            except Exception as error:  # noqa: BLE001 - this is the one
+                found.append((row[0], NoAnswer(f"{type(error).__name__}: {error}")))
+        return found
 
 
 def _pick(

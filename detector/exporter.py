@@ -26,7 +26,8 @@ async def serving(metrics: Metrics, settings: DetectorSettings) -> AsyncIterator
     """Serve the metrics meanwhile, if a port is set.
 
     /healthz tells only whether the loop turns: a detector that waits for Kafka is healthy, and
-    one that is stuck with Kafka ends by itself.
+    one to which no broker answers for long ends by itself. Of a partition that alone is not
+    answered for, the age of its last fetch tells.
 
     Raises:
         MetricsError: the port can't be had.
@@ -96,6 +97,12 @@ class Exporter(Collector):
             "rule",
         )
         yield counter(
+            "fraudstream_detector_rule_no_answer",
+            "Transactions that a rule could not judge; it did not hit them.",
+            m.unanswered,
+            "rule",
+        )
+        yield counter(
             "fraudstream_detector_duplicates", "Transactions dropped as sent before.", m.duplicates
         )
         yield counter(
@@ -135,8 +142,15 @@ class Exporter(Collector):
         m = self._metrics
         yield gauge(
             "fraudstream_detector_lag_records",
-            "Records behind the log's end, as of the partition's last batch.",
+            "Records behind the log's end, as of the partition's last fetch.",
             m.lag,
+            "partition",
+        )
+        now = time.monotonic()
+        yield gauge(
+            "fraudstream_detector_fetch_age_seconds",
+            "How long no broker has answered for the partition.",
+            {partition: now - at for partition, at in m.answered_at.items()},
             "partition",
         )
         yield gauge(

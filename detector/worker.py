@@ -21,6 +21,7 @@ import structlog
 from aiokafka import TopicPartition
 
 from detector.batch import Outcome, judge
+from detector.engine import Engine
 from detector.errors import AbortedError
 from detector.history import History
 from detector.metrics import Metrics
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 RECORDS_IN_ONE_GO: Final = 500
 """Most records decided on before the event loop gets its turn: some milliseconds' work."""
+SILENT_DEADLINES: Final = 3
+"""When no broker has answered a fetch for so many deadlines, the worker gives up."""
 END_TO_END_SAMPLES: Final = 64
 """Most times taken of one batch for the end-to-end histogram."""
 
@@ -133,8 +136,10 @@ class Worker:
             )
             await self.states.restore(offsets, source, history)
             stack.push_async_callback(self._cancel_write)
+            self._metrics.answered_at |= dict.fromkeys(numbers, time.monotonic())
             while not self._stopping:
                 chunks = await source.read()
+                self._watch(source)
                 sent_back = await self.states.follow_rules(source, history)
                 ready = [
                     ready
@@ -144,6 +149,21 @@ class Worker:
                 if ready:
                     await self._settle(ready, writer)
             await self._written()
+
+    def _watch(self, source: Source) -> None:
+        """Note how the partitions stand.
+
+        Raises:
+            StuckError: no broker answers. Here it would be tried for ever, with what was known of
+                the brokers at the start; a new process looks anew, and is told if it may not in.
+        """
+        for place in self.places:
+            if (standing := source.standings.get(place)) is not None:
+                self._metrics.lag[place.partition] = standing.lag
+                self._metrics.answered_at[place.partition] = standing.at
+        limit_s = SILENT_DEADLINES * self._settings.detector_deadline_seconds
+        if source.silence > limit_s:
+            raise StuckError(f"no broker has answered a fetch within {limit_s:g} s")
 
     def _limits(self) -> Limits:
         settings = self._settings
@@ -250,9 +270,9 @@ class Worker:
         metrics, total = self._metrics, 0
         for chunk in batch.chunks:
             number, engine = chunk.place.partition, self.states[chunk.place].engine
-            metrics.lag[number] = chunk.lag
             metrics.entries[number] = engine.entries
             metrics.evicted[number] = engine.evicted
+            self._count_failures(engine)
             total += len(chunk.records)
             self._count_end_to_end(chunk.records)
         for outcome in batch.outcomes.values():
@@ -265,6 +285,13 @@ class Worker:
         metrics.batches += 1
         metrics.batch_records.observe(total)
         metrics.transaction.observe(seconds)
+
+    def _count_failures(self, engine: Engine) -> None:
+        for rule, failures in engine.failures().items():
+            if self._metrics.had_no_answer(rule, failures.times):
+                # Why may quote the record, so that only its kind is told.
+                why = failures.last.partition(":")[0]
+                log.warning("a rule could not judge a transaction", rule=rule, why=why)
 
     def _count_end_to_end(self, records: Sequence[Record]) -> None:
         # In a large batch, one record stands for its neighbours.

@@ -55,11 +55,11 @@ class Parts:
             until(lambda url=url: httpx.get(f"{url}/readyz", verify=TRUST).status_code == 200)
         return f"http://{address(shared)}", urls
 
-    def detector(self) -> str:
+    def detector(self, *options: str) -> str:
         """Start a detector; give the address of its metrics."""
         with listener.bind("127.0.0.1", 0) as sock:
             port = sock.getsockname()[1]
-        self.start("detector", "--metrics-port", str(port))
+        self.start("detector", "--metrics-port", str(port), *options)
         return f"http://127.0.0.1:{port}"
 
 

@@ -26,6 +26,8 @@ from wire.records import Record, unpack
 log = structlog.get_logger(__name__)
 ASK_AGAIN_S: Final = 0.1
 """Pause after an answer that was none."""
+TELL_EVERY_S: Final = 30.0
+"""How often it is told that a broker still gives none."""
 _NO_BROKER: Final = -1
 """Stands for the leader of those that have none."""
 _COMMITTED: Final = 1
@@ -80,7 +82,14 @@ class Source:
         self._limits = limits
         self._positions: dict[TopicPartition, int] = {}
         self._fetching: dict[int, asyncio.Task[Answer]] = {}
-        self._failing = False
+        self._failing: dict[int, float] = {}
+        """When it was told last that a broker gives no answer, by its number."""
+        self._answered_at = time.monotonic()
+
+    @property
+    def silence(self) -> float:
+        """How long no broker at all has answered, in seconds."""
+        return time.monotonic() - self._answered_at
 
     def seek(self, place: TopicPartition, offset: int) -> None:
         """Read a partition on from this offset; what was fetched of it is dropped."""
@@ -173,7 +182,7 @@ class Source:
             async with deadline(self._limits.deadline_s, "a fetch"):
                 response = await self._client.send(node, request)
         except KafkaError as error:
-            await self._failed(repr(error))
+            await self._failed(node, repr(error))
             return {}
         answer: Answer = {}
         refused = None
@@ -184,16 +193,19 @@ class Source:
                     refused = _refusal(place, positions[place], code)
                 else:
                     answer[place] = positions[place], tuple(part)
+        if answer:
+            self._answered_at = time.monotonic()
         if refused:
-            await self._failed(refused)
+            await self._failed(node, refused)
         elif answer:
-            self._failing = False
+            self._failing.pop(node, None)
         return answer
 
-    async def _failed(self, error: str) -> None:
-        if not self._failing:
-            log.warning("can't fetch; trying on", error=error)
-        self._failing = True
+    async def _failed(self, node: int, error: str) -> None:
+        now = time.monotonic()
+        if now - self._failing.get(node, float("-inf")) > TELL_EVERY_S:
+            self._failing[node] = now
+            log.warning("can't fetch; trying on", broker=node, error=error)
         self._client.force_metadata_update()
         await asyncio.sleep(ASK_AGAIN_S)
 

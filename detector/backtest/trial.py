@@ -79,7 +79,7 @@ class Trial:
         """Judge what is left, and add up what the engine counted."""
         self._go_through()
         self._result.evicted += self._engine.evicted
-        for rule, failures in self._engine.failures.items():
+        for rule, failures in self._engine.failures().items():
             self._result.failures[rule] += failures.times
 
     def _go_through(self) -> None:

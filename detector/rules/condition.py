@@ -30,7 +30,11 @@ VARIABLES: Final[dict[str, Callable[[Transaction, int], Any]]] = {
 
 # A comprehension's own variable: all, exists, exists_one, map and filter take its name first.
 _BOUND: Final = re.compile(r"\.(?:all|exists|exists_one|existsOne|map|filter)\(\s*(\w+)\s*,")
-_SAMPLE: Final = Transaction("id", "source", "target", Decimal(1))
+_SAMPLES: Final = (
+    Transaction("id", "source", "target", Decimal(1)),
+    Transaction("id", "source", "target", Decimal(1), occurred_at=instant(0)),
+)
+"""Transactions with nothing that may be left out, and with all that a condition could look into."""
 
 
 class Condition(Rule):
@@ -93,12 +97,14 @@ def _try(program: "cel.Program") -> None:
     Raises:
         ValueError: says what.
     """
-    context = {name: value(_SAMPLE, 0) for name, value in VARIABLES.items()}
-    try:
-        outcome = program.execute(context)
-    except RuntimeError as error:
-        raise ValueError(f"`condition` can't be evaluated: {error}") from None
-    except Exception:  # noqa: BLE001 - hangs on the sample's data, as a key that it has not
-        return
-    if not isinstance(outcome, bool):
-        raise ValueError(f"`condition` must be true or false; it gives {outcome!r}")  # noqa: TRY004
+    for sample in _SAMPLES:
+        context = {name: value(sample, 0) for name, value in VARIABLES.items()}
+        try:
+            outcome = program.execute(context)
+        except RuntimeError as error:
+            raise ValueError(f"`condition` can't be evaluated: {error}") from None
+        except Exception:  # noqa: BLE001, S112 - hangs on the sample's data, as a key it has not
+            continue
+        if not isinstance(outcome, bool):
+            text = f"`condition` must be true or false; it gives {outcome!r}"
+            raise ValueError(text)  # noqa: TRY004

@@ -2,14 +2,15 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from datetime import datetime, time, timedelta, timezone, tzinfo
+from datetime import time, timedelta, timezone, tzinfo
 from typing import Annotated, Final, Literal, Self
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BeforeValidator, model_validator
 
-from detector.rules.rule import Amount, Check, Finding, Row, Rule
+from detector.rules.rule import Amount, Check, Finding, NoAnswer, Row, Rule
 from detector.windows import Windows
+from wire.messages import instant
 
 _CLOCK: Final = re.compile(r"([01]\d|2[0-3]):([0-5]\d)")
 _OFFSET: Final = re.compile(r"([+-])([01]\d|2[0-3]):([0-5]\d)")
@@ -64,18 +65,19 @@ class OddHours(Rule):
         """Compare the time of day."""
         after, before, limit = self.after, self.before, self.limit
         over_midnight = after > before
-        zone = _zone(self.zone)
+        zone_name, zone = self.zone, _zone(self.zone)
         hours = f"between {after:%H:%M} and {before:%H:%M} {self.zone}"
 
         def odd(rows: Iterable[Row], received_ms: Sequence[int]) -> Iterable[Finding]:
             for position, transaction in rows:
                 if limit is not None and transaction.amount <= limit:
                     continue
-                occurred_at = transaction.occurred_at
-                if occurred_at is None:
-                    clock = datetime.fromtimestamp(received_ms[position] // 1000, zone).time()
-                else:
-                    clock = occurred_at.astimezone(zone).time()
+                moment = transaction.occurred_at or instant(received_ms[position])
+                try:
+                    clock = moment.astimezone(zone).time()
+                except OverflowError:  # by that clock it is the year 0, or 10,000
+                    yield position, NoAnswer(f"{moment.isoformat()} has no time in {zone_name}")
+                    continue
                 # Over midnight, the hours are those that are not between `before` and `after`.
                 if not before <= clock < after if over_midnight else after <= clock < before:
                     yield position, f"at {clock:%H:%M}, {hours}"

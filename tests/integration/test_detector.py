@@ -21,6 +21,7 @@ from detector.settings import DetectorSettings
 from tests.conftest import topic_settings
 from tests.processes import Programs, environment
 from wire import kafka
+from wire.errors import StuckError
 from wire.messages import Transaction, Verdict, decode_verdict, encode
 from wire.settings import TopicSettings
 from wire.topics import ensure
@@ -232,7 +233,10 @@ async def test_an_aborted_batch_is_read_again(
 async def test_the_broker_goes_and_comes_back(
     own_broker: Any, own_settings: TopicSettings, read_committed: Read
 ) -> None:
-    """A killed broker that comes back finds the same detector at work: one verdict each."""
+    """A killed broker that comes back finds the same detector at work: one verdict each.
+
+    To one that does not, the detector ends: a new process looks for Kafka anew.
+    """
     sent = [payment(source=f"account-{n}") for n in range(200)]
     async with running(settings_for(own_settings)) as detector:
         await produce(own_settings, *sent[:100])
@@ -243,6 +247,17 @@ async def test_the_broker_goes_and_comes_back(
         await produce(own_settings, *sent[100:])
         await until(lambda: detector.metrics.records == 200)
     assert {each.transaction_id: 1 for each in sent} == decided(read_committed, own_settings)
+
+    # The next time it does not come back.
+    last = Detector(settings_for(own_settings, detector_deadline_seconds=2), RulesSource(None))
+
+    async def end_kafka() -> None:
+        await until(lambda: len(last.metrics.lag) == own_settings.partitions)
+        own_broker.kill()
+
+    with pytest.raises(StuckError, match="no broker has answered a fetch within 6 s"):
+        async with asyncio.timeout(DEADLINE_S):
+            await asyncio.gather(last.run(), end_kafka())
 
 
 async def test_a_detector_may_start_with_its_broker(

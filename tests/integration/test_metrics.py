@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import httpx
 import prometheus_client
@@ -96,10 +97,26 @@ def test_a_dead_worker_is_left_out_and_told(parts: Parts) -> None:
     assert total(scrape(own[0]), "fraudstream_api_workers") == 1
 
 
-def test_the_detector_tells_what_it_decided(parts: Parts) -> None:
+RULES = """
+[[rules]]
+id = "amount-limit"
+kind = "amount_limit"
+limit = 900
+
+[[rules]]
+id = "channel"
+kind = "cel"
+shadow = true
+condition = "metadata.channel == 'web'"
+"""
+
+
+def test_the_detector_tells_what_it_decided(parts: Parts, tmp_path: Path) -> None:
     """Verdicts by decision, hits by rule, duplicates, latency and lag, each as it happened."""
+    rules = tmp_path / "rules.toml"
+    rules.write_text(RULES)
     url, _ = parts.gateway(workers=1)
-    at = parts.detector()
+    at = parts.detector("--rules", str(rules))
     for amount, name in (("900.00", "a"), ("900.01", "b"), ("5000", "c"), ("5000", "c")):
         assert post(url, amount, transaction_id=name) == 202
     until(lambda: total(scrape(at), "fraudstream_detector_records_total") == 4)
@@ -109,10 +126,14 @@ def test_the_detector_tells_what_it_decided(parts: Parts) -> None:
         name = "fraudstream_detector_verdicts_total"
         assert total(samples, name, decision=decision) == expected
     assert total(samples, "fraudstream_detector_rule_hits_total", rule="amount-limit") == 2
+    assert total(samples, "fraudstream_detector_rule_no_answer_total", rule="channel") == 3
     assert total(samples, "fraudstream_detector_duplicates_total") == 1
     assert total(samples, "fraudstream_detector_end_to_end_seconds_count") == 4
     assert total(samples, "fraudstream_detector_batch_records_sum") == 4
     assert total(samples, "fraudstream_detector_lag_records") == 0
+    ages = samples["fraudstream_detector_fetch_age_seconds"]
+    assert len(ages) == parts.settings.partitions
+    assert all(0 <= age < DEADLINE_S for age in ages.values())
     assert total(samples, "fraudstream_detector_window_entries") == 3
     assert httpx.get(f"{at}/healthz", verify=TRUST).status_code == 200
     assert httpx.get(f"{at}/else", verify=TRUST).status_code == 404

@@ -281,7 +281,32 @@ def test_a_condition_without_an_answer_does_not_hit_and_is_counted():
     ]
     decisions = [each.decision for each in decide_all(engine, log)]
     assert decisions == ["legit", "fraud", "legit"]
-    assert {"cel": Failures(2, "KeyError: 'channel'")} == engine.failures
+    assert {"cel": Failures(2, "KeyError: 'channel'")} == engine.failures()
+
+
+def test_a_rule_that_breaks_stops_nothing():
+    """What it stumbles over it does not hit; it is asked about the others, and so are others."""
+
+    def fragile(check):
+        def breaks(rows, received_ms):
+            for row in rows:
+                if row[1].transaction_id == "2":
+                    raise ArithmeticError("2 is odd")
+                yield from check([row], received_ms)
+
+        return breaks
+
+    rules = rules_of(LARGE, LARGER, threshold=40)
+    engine = Engine(
+        rules, watch=lambda rule, check: fragile(check) if rule.id == "large" else check
+    )
+    decided = decide_all(engine, [(payment(each, amount="250"), 1) for each in "123"])
+    assert [[reason.rule for reason in each.reasons] for each in decided] == [
+        ["large", "larger"],
+        ["larger"],
+        ["large", "larger"],
+    ]
+    assert {"large": Failures(1, "ArithmeticError: 2 is odd")} == engine.failures()
 
 
 def test_new_rules_keep_the_windows_that_fit():

@@ -4,11 +4,14 @@ from datetime import datetime
 from decimal import Decimal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from detector import rulesfile
 from detector.engine import Engine
+from detector.rules import KINDS
 from detector.rules.rule import span
-from wire.messages import Transaction
+from wire.messages import EARLIEST_MS, LATEST_MS, Transaction, instant
 
 NOON_MS = 1_767_268_800_000  # 2026-01-01T12:00:00Z
 
@@ -169,6 +172,65 @@ def test_odd_hours_in_summer_time():
 
 
 @pytest.mark.parametrize(
+    ("moment", "zone"),
+    [
+        ("9999-12-31T23:30:00+00:00", "Europe/Berlin"),
+        ("0001-01-01T00:30:00+00:00", "America/New_York"),
+        ("0001-01-01T00:30:00+00:00", "-05:00"),
+    ],
+)
+def test_odd_hours_have_no_answer_at_the_calendars_ends(moment, zone):
+    """What no clock of the zone shows is not hit, and counted; a record's own time just so."""
+    engine = engine_of("odd_hours", after='"00:00"', before='"23:59"', zone=f'"{zone}"')
+    at = datetime.fromisoformat(moment)
+    payments = [payment(occurred_at=at), payment(occurred_at=at.replace(year=2026)), payment()]
+    found = details(engine, *payments, stamp=round(at.timestamp() * 1000))
+    assert [detail is None for detail in found] == [True, False, True]
+    assert engine.failures()["r"].times == 2
+
+
+ENDS = [EARLIEST_MS, 0, LATEST_MS]
+KINDS_WITH_FIELDS = {
+    "amount_limit": {"limit": 1},
+    "velocity": {"within": '"7d"', "limit": 1},
+    "sum_limit": {"within": '"7d"', "limit": 1},
+    "structuring": {"within": '"7d"', "count": 2, "least": 1, "most": 10**14 - 1},
+    "new_counterparty": {"within": '"7d"', "limit": 1},
+    "block_list": {"accounts": '["a"]'},
+    "allow_list": {"accounts": '["a"]'},
+    "odd_hours": {"after": '"22:00"', "before": '"06:00"', "zone": '"Asia/Tokyo"'},
+    "cel": {"condition": '"occurred_at != null && (occurred_at - received_at).getHours() > 1"'},
+}
+
+
+def test_every_kind_is_tried_at_the_ends():
+    """The next test leaves no kind out."""
+    assert set(KINDS_WITH_FIELDS) == set(KINDS)
+
+
+@given(
+    kind=st.sampled_from(sorted(KINDS_WITH_FIELDS)),
+    log=st.lists(
+        st.tuples(
+            st.sampled_from(["0.0001", "99999999999999.9999"]),
+            st.sampled_from([None, *ENDS]),
+            st.sampled_from(ENDS),
+        ),
+        max_size=5,
+    ),
+)
+def test_no_transaction_that_can_be_accepted_stops_a_rule(kind, log):
+    """Least and greatest amounts and times are decided on by every kind."""
+    payments = [
+        payment(amount=amount, occurred_at=None if ms is None else instant(ms))
+        for amount, ms, _ in log
+    ]
+    decided = engine_of(kind, **KINDS_WITH_FIELDS[kind]).decide(payments, [at for *_, at in log])
+    assert len(decided) == len(log)
+    assert None not in decided
+
+
+@pytest.mark.parametrize(
     ("condition", "hit"),
     [
         ("amount > 900.01", False),
@@ -186,7 +248,7 @@ def test_conditions_in_cel(condition, hit):
     engine = engine_of("cel", condition=f'"{condition}"')
     expected = [f"condition holds: {condition}" if hit else None]
     assert expected == details(engine, payment(amount="900.01", metadata={"channel": "web"}))
-    assert engine.failures == {}
+    assert engine.failures() == {}
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,10 @@ def rule(kind, *lines):
             rule("cel", 'condition = "fraudulent(source)"'),
             "rule r: `condition` can't be evaluated: ",
         ),
+        (
+            rule("cel", 'condition = "occurred_at != null && occurred_at.getNights() > 5"'),
+            "rule r: `condition` can't be evaluated: ",
+        ),
     ],
 )
 def test_errors_name_file_rule_and_field(content, complaint):
