@@ -16,6 +16,7 @@ from api.access import signin
 from api.edge import hosts, requestid
 from api.edge.cors import Cors
 from api.edge.hosts import Hosts
+from api.exchange import Exchange
 from api.gateway import Gateway
 from api.ingest import openapi
 from api.settings import ApiSettings
@@ -55,6 +56,7 @@ class Application(FastAPI):
         self.tracing: GatewayTracing | None = None
         self._hosts = served
         self._within: ASGIApp = self._answer
+        self._is_plain = False
 
     def enclose(self) -> None:
         """Put what is set to be there round the routes; what is not costs nothing.
@@ -70,6 +72,7 @@ class Application(FastAPI):
         if settings.trusted_proxies:
             within = ProxyHeadersMiddleware(within, [*settings.trusted_proxies])  # type: ignore[arg-type, assignment] # ASGI all the same
         self._within = within
+        self._is_plain = within == self._answer and not self.gateway.limits.are_set
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request (ASGI)."""
@@ -81,6 +84,23 @@ class Application(FastAPI):
             await self._within(scope, receive, send)
         else:
             await hosts.refusal().response()(scope, receive, send)
+
+    def take(self, exchange: Exchange) -> bool:
+        """Take a POST of one transaction that came whole, where nothing stands round the routes.
+
+        See api.exchange.Take; to who may not come in, or asks for anything else, the way is
+        `__call__`.
+        """
+        scope = exchange.scope
+        gate = self.gateway.gate
+        return (
+            self._is_plain
+            and scope["method"] == "POST"
+            and scope["path"] == "/transactions"
+            and (self._hosts is None or self._hosts.allow(scope["headers"]))
+            and (gate is None or gate.admits(scope))
+            and self.gateway.ingest.direct.take(exchange)
+        )
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         gate, limits = self.gateway.gate, self.gateway.limits

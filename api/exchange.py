@@ -1,19 +1,28 @@
 """One exchange on a connection: a request, and its answer as it is written.
 
 uvicorn makes a system call for an answer's head and one for its body; most are written in one here.
+
+And most requests come whole, too. An application may take such a one as it is and answer it later,
+from wherever that is known: that spares a task, its wake-ups, and an event for each step.
 """
 
+from collections.abc import Callable, Iterable
 from typing import ClassVar, Final
 
+from starlette.types import Scope
 from uvicorn._types import ASGISendEvent, HTTPResponseStartEvent
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 from api.edge import requestid
+from api.problems import Problem
+from wire import logs
 
 _FORBIDDEN: Final = bytes([*range(0x09), *range(0x0A, 0x20), 0x7F])
 """What must not stand in a header (RFC 9110, section 5.5): it would end it, or worse."""
 _FRAMING: Final = frozenset((b"connection", b"transfer-encoding"))
 """Headers that say where a message or its connection ends."""
+
+Headers = Iterable[tuple[bytes, bytes]]
 
 
 class Exchange(RequestResponseCycle):
@@ -22,7 +31,39 @@ class Exchange(RequestResponseCycle):
     The head waits for the first of the body, as the ASGI specification has servers do.
     """
 
+    scope: Scope  # type: ignore[assignment] # uvicorn's own type knows no extensions
     _head: HTTPResponseStartEvent | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the request is here, body and all, and its answer can go out when it is made."""
+        return not (
+            self.more_body
+            or self.waiting_for_100_continue
+            or self.flow.write_paused
+            or self.transport.is_closing()
+        )
+
+    @property
+    def request_id(self) -> str:
+        """The request's id."""
+        return str(self.scope[requestid.SCOPE])
+
+    def answer(self, status: int, headers: Headers, body: bytes) -> None:
+        """Answer a request that was taken, if its client is still there."""
+        if self.transport.is_closing():  # not all of a pipeline's requests are told `disconnected`
+            return
+        whole = self._whole(status, headers, body)
+        assert whole is not None  # noqa: S101 - its length is told, and it is not framed otherwise
+        self._write(whole)
+        self.on_response = _nothing  # uvicorn's task does the same: the connection is let go of
+
+    def refuse(self, problem: Problem) -> None:
+        """Answer a request that was taken with a problem."""
+        token = logs.request_id.set(self.request_id)
+        response = problem.response()
+        logs.request_id.reset(token)
+        self.answer(response.status_code, response.raw_headers, bytes(response.body))
 
     async def send(self, message: ASGISendEvent) -> None:
         """Take one event of the answer (ASGI)."""
@@ -33,19 +74,21 @@ class Exchange(RequestResponseCycle):
             head = self._head
             if head is not None:
                 if message["type"] == "http.response.body" and not message.get("more_body"):
-                    whole = self._whole(head, message.get("body", b""))
+                    whole = self._whole(head["status"], head["headers"], message.get("body", b""))
                     if whole is not None:
-                        await self._answer(whole)
+                        if self.flow.write_paused and not self.disconnected:
+                            await self.flow.drain()
+                        self._write(whole)
                         return
-                headers = [*head["headers"], (requestid.HEADER, self._request_id)]
+                headers = [*head["headers"], (requestid.HEADER, self.request_id.encode())]
                 await super().send({**head, "headers": headers})
         await super().send(message)
 
-    def _whole(self, head: HTTPResponseStartEvent, body: bytes) -> bytes | None:
-        """Write head and body; None for an answer that wants more of uvicorn."""
+    def _whole(self, status: int, headers: Headers, body: bytes) -> bytes | None:
+        """Put head and body together; None for an answer that wants more of uvicorn."""
         length = b""
         lines: list[bytes] = []
-        for name, value in head["headers"]:
+        for name, value in headers:
             if name == b"content-length":
                 length = value
             elif name in _FRAMING:
@@ -56,20 +99,13 @@ class Exchange(RequestResponseCycle):
             return None
         if length != b"%d" % len(body) or self.scope["method"] == "HEAD":
             return None
-        lines.append(b"x-request-id: " + self.scope[requestid.SCOPE].encode())  # type: ignore[typeddict-item]
+        lines.append(b"x-request-id: " + self.request_id.encode())
         lines += joined(self.default_headers)
         if not self.keep_alive:
             lines.append(b"connection: close")
-        return b"%b%b\r\n\r\n%b" % (STATUS_LINE[head["status"]], b"\r\n".join(lines), body)
+        return b"%b%b\r\n\r\n%b" % (STATUS_LINE[status], b"\r\n".join(lines), body)
 
-    @property
-    def _request_id(self) -> bytes:
-        of: str = self.scope[requestid.SCOPE]  # type: ignore[typeddict-item]
-        return of.encode()
-
-    async def _answer(self, whole: bytes) -> None:
-        if self.flow.write_paused and not self.disconnected:
-            await self.flow.drain()
+    def _write(self, whole: bytes) -> None:
         if self.disconnected:
             return
         self.response_started = self.response_complete = True
@@ -79,6 +115,18 @@ class Exchange(RequestResponseCycle):
         if not self.keep_alive:
             self.transport.close()
         self.on_response()
+
+
+def _nothing() -> None:
+    """Do nothing: there is nobody to be told any more."""
+
+
+Take = Callable[[Exchange], bool]
+"""An application's method `take`: take a whole request, to answer it once, now or later.
+
+Or leave it as it was, and give False: then the application is called for it (ASGI). Whatever fails
+must be answered, too.
+"""
 
 
 class _Joined:

@@ -8,7 +8,7 @@ where ASGI would wake a task and frame and copy it for each.
 
 import asyncio
 import socket
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import httptools
 from starlette.types import Scope
@@ -25,7 +25,7 @@ from uvicorn.server import ServerState
 from api.edge import requestid
 from api.edge.addresses import unmapped
 from api.edge.connections import Connections
-from api.exchange import Exchange, joined
+from api.exchange import Exchange, Take, joined
 from api.problems import BAD_REQUEST, HEADER_TIMEOUT, HEADER_TOO_LARGE, Problem
 from wire import logs
 
@@ -94,6 +94,8 @@ class Protocol(HttpToolsProtocol):
     _given_id: bytes | None = None
     _unparsed = 0
     """Bytes that have come and brought neither a header's end nor a part of a body."""
+    _new: tuple[Exchange, ASGI3Application] | None = None
+    """A request whose header is among what is being read, and which is next to be answered."""
 
     def __init__(
         self,
@@ -106,6 +108,7 @@ class Protocol(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._bounds = connections or _UNBOUNDED
+        self._take: Take | None = getattr(self.app, "take", None)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin a connection, or refuse it."""
@@ -141,6 +144,9 @@ class Protocol(HttpToolsProtocol):
         else:
             if self._unparsed > self._bounds.header_bytes:
                 self._refuse_large()
+        if self._new is not None:
+            new, self._new = self._new, None
+            self._begin(*new)
 
     def on_message_begin(self) -> None:
         """Begin a request."""
@@ -174,6 +180,7 @@ class Protocol(HttpToolsProtocol):
             requestid.made() if given is None else requestid.taken(given)
         )
         super().on_headers_complete()
+        self.cycle.__class__ = Exchange  # uvicorn has no other way to say of what class it is
         self.headers = []  # of no use are trailers, which come the same way
 
     def on_body(self, body: bytes) -> None:
@@ -194,7 +201,7 @@ class Protocol(HttpToolsProtocol):
             return
         self.flow.resume_reading()
         if self.pipeline:
-            self._start_asgi_task(*self.pipeline.pop())
+            super()._start_asgi_task(*self.pipeline.pop())
         else:
             self._idle_since = self.loop.time()
             self._due = None
@@ -258,8 +265,13 @@ class Protocol(HttpToolsProtocol):
         self.transport.close()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        cycle.__class__ = Exchange  # made by uvicorn, which has no other way to say of what class
-        super()._start_asgi_task(cycle, app)
+        self._new = cast("Exchange", cycle), app  # its body may have come with the header
+
+    def _begin(self, exchange: Exchange, app: ASGI3Application) -> None:
+        """Answer a request by a task, unless the application takes it as it is."""
+        take = self._take
+        if take is None or app is not self.app or not exchange.is_whole or not take(exchange):
+            super()._start_asgi_task(exchange, app)
 
 
 _UNBOUNDED: Final = Connections()

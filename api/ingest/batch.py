@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from api.errors import DeliveryError
@@ -19,7 +19,7 @@ class Batch:
 
     __slots__ = (
         "_builder",
-        "_waiters",
+        "_watchers",
         "base_offset",
         "began",
         "bytes",
@@ -46,7 +46,7 @@ class Batch:
         self.error: DeliveryError | None = None
         self.timer: asyncio.TimerHandle | None = None
         self._builder = builder
-        self._waiters: list[asyncio.Future[None]] = []
+        self._watchers: list[Callable[[Batch], None]] = []
 
     def append(
         self, timestamp_ms: int, key: bytes, value: bytes, headers: Headers = NO_HEADERS
@@ -88,17 +88,20 @@ class Batch:
         return builder
 
     def settle(self, base_offset: int = -1, error: DeliveryError | None = None) -> None:
-        """Fix the outcome and wake whoever waits for it; only the first call counts."""
+        """Fix the outcome and tell whoever waits for it; only the first call counts."""
         if self.settled:
             return
         self.settled = True
         self.base_offset = base_offset
         self.error = error
         self._builder = None
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-        self._waiters.clear()
+        watchers, self._watchers = self._watchers, []
+        for watcher in watchers:
+            watcher(self)
+
+    def watch(self, watcher: Callable[["Batch"], None]) -> None:
+        """Have this called when it is settled, which it is not yet; it must not raise."""
+        self._watchers.append(watcher)
 
     def landed(self) -> asyncio.Future[None]:
         """Give a future that is done once it is settled.
@@ -106,10 +109,15 @@ class Batch:
         A new one for each caller: a request that is cancelled must not cancel the others'.
         """
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def wake(_batch: Batch) -> None:
+            if not waiter.done():
+                waiter.set_result(None)
+
         if self.settled:
-            waiter.set_result(None)
+            wake(self)
         else:
-            self._waiters.append(waiter)
+            self.watch(wake)
         return waiter
 
     def offset(self, index: int) -> int:

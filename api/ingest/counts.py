@@ -5,6 +5,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
 
+from api.problems import Kind
 from wire.metrics import RECORDS, SECONDS, Histogram
 
 OUTCOMES: Final = ("accepted", "decided", "refused", "failed")
@@ -29,6 +30,11 @@ class Counts:
         """Count an answer to a request that began then, on the monotonic clock."""
         self.requests[status] += 1
         self.seconds[_outcome(status)].observe(time.monotonic() - began)
+
+    def refused(self, kind: Kind, began: float) -> None:
+        """Count an answer with a problem."""
+        self.answered(kind.status, began)
+        self.problems[kind.code] += 1
 
     def exemplify(self, status: int, seconds: float, trace_id: str) -> None:
         """Name the trace of a request that was answered so, after so long."""

@@ -19,6 +19,7 @@ from api.errors import DeliveryError
 from api.ingest import answers, batches, bodies, preferences
 from api.ingest.answers import Answer
 from api.ingest.counts import Counts, Deliveries
+from api.ingest.direct import Direct
 from api.ingest.failures import invalid, undelivered
 from api.ingest.outbox import Outbox, RecordTrace
 from api.ingest.verdicts import Verdicts
@@ -60,6 +61,7 @@ class Ingest:
         self._masking = Masking(settings)
         self._outbox = Outbox(settings)
         self._verdicts = Verdicts(settings.verdict_index_size, settings.max_verdict_waiters)
+        self.direct = Direct(settings, self._outbox, self._verdicts, self.counts)
         limit = settings.max_requests_in_flight
         # Made once: under overload, to refuse is nearly all that there is to do.
         self._too_many = _Refusal(
@@ -143,8 +145,7 @@ class Ingest:
         counts = self.counts
         began = time.monotonic()
         if counts.requests_in_flight >= self._settings.max_requests_in_flight:
-            counts.answered(OVERLOADED.status, began)
-            counts.problems[OVERLOADED.code] += 1
+            counts.refused(OVERLOADED, began)
             await self._too_many.send(scope, send)
             connection = connection_of(scope)
             if connection is not None:
@@ -285,8 +286,7 @@ class Ingest:
     async def _refuse(
         self, problem: Problem, began: float, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        self.counts.answered(problem.kind.status, began)
-        self.counts.problems[problem.kind.code] += 1
+        self.counts.refused(problem.kind, began)
         if problem.kind in (TOO_LARGE, BODY_TIMEOUT):
             await bodies.refuse_unread(problem.response(), receive, send)
         else:
