@@ -35,8 +35,8 @@ GATHER_S: Final = 0.005
 QUIET_TURNS: Final = 8
 """Turns of the event loop without a record after which no more are expected.
 
-A request needs two from the socket to the outbox, and the answers to the last batch have to reach
-the clients first that are about to send the next; a turn in which nothing happens takes 10 µs.
+A request may need two from the socket to the outbox, and the answers to the last batch have to
+reach the clients first that are about to send the next; one in which nothing happens takes 10 µs.
 """
 STUCK_AFTER_S: Final = 60.0
 """How long an overdue batch is tried again before a new producer takes over."""

@@ -6,12 +6,14 @@ from contextlib import asynccontextmanager
 
 import pytest
 import uvicorn
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import listener
+from api.exchange import Exchange
 from api.protocol import Protocol
 
 IDLE_S = 1
+DEADLINE_S = 20
 
 
 def start(*headers: tuple[bytes, bytes]) -> Message:
@@ -37,12 +39,54 @@ async def app(scope: Scope, _receive: Receive, send: Send) -> None:
             await send({"type": "http.response.body", "body": b""})
 
 
+class Taking:
+    """Takes what it may, and says in each answer whether it did."""
+
+    def __init__(self, padding: int = 0) -> None:
+        self.taken: list[Exchange] = []
+        self.asked = asyncio.Event()
+        self.called = asyncio.Event()
+        self._padding = b" " * padding
+
+    def take(self, exchange: Exchange) -> bool:
+        """Take a request and answer it in the next turn, unless it is one to keep or to leave."""
+        if exchange.scope["path"] == "/left":
+            return False
+        self.taken.append(exchange)
+        self.asked.set()
+        if exchange.scope["path"] != "/kept":
+            asyncio.get_running_loop().call_soon(exchange.answer, *self.answer(b"taken"))
+        return True
+
+    def answer(self, text: bytes) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+        """Give an answer with this text."""
+        body = text + self._padding
+        return 200, [(b"content-length", b"%d" % len(body))], body
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer what was not taken."""
+        assert scope["type"] == "http"
+        self.called.set()
+        while (await receive()).get("more_body"):
+            pass
+        _, headers, body = self.answer(b"called")
+        await send(start(*headers))
+        await send({"type": "http.response.body", "body": body})
+
+
 @asynccontextmanager
-async def connected() -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+async def connected(
+    application: ASGIApp = app,
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     """Connect to a server of that application."""
     sock = listener.bind("127.0.0.1", 0)
     config = uvicorn.Config(
-        app, http=Protocol, lifespan="off", log_config=None, timeout_keep_alive=IDLE_S
+        application,
+        http=Protocol,
+        lifespan="off",
+        log_config=None,
+        proxy_headers=False,
+        timeout_keep_alive=IDLE_S,
     )
     server = uvicorn.Server(config)
     running = asyncio.create_task(server.serve(sockets=[sock]))
@@ -114,3 +158,77 @@ async def test_an_idle_connection_is_closed_and_a_busy_one_is_not() -> None:
             await asyncio.sleep(IDLE_S / 2)
         assert await reader.read() == b""
         assert asyncio.get_running_loop().time() - began > 2 * IDLE_S
+
+
+POST = b"POST /taken HTTP/1.1\r\nhost: test\r\nconnection: close\r\ncontent-length: 2\r\n"
+
+
+@pytest.mark.parametrize(
+    ("parts", "by"),
+    [
+        ([POST + b"\r\n{}"], b"taken"),
+        ([POST.replace(b"/1.1", b"/1.0") + b"\r\n{}"], b"taken"),
+        ([POST.replace(b"/taken", b"/left") + b"\r\n{}"], b"called"),
+        ([POST + b"\r\n", b"{}"], b"called"),
+        ([POST + b"\r\n{", b"}"], b"called"),
+        ([POST + b"expect: 100-continue\r\n\r\n{}"], b"called"),
+    ],
+    ids=["whole", "1.0", "left", "header first", "in two", "expects to be asked"],
+)
+async def test_only_a_whole_request_is_taken(parts: list[bytes], by: bytes) -> None:
+    """An application is offered what came whole, and is called for all that it does not take."""
+    application = Taking()
+    async with connected(application) as (reader, writer):
+        writer.write(parts[0])
+        for part in parts[1:]:
+            await asyncio.wait_for(application.called.wait(), DEADLINE_S)
+            writer.write(part)
+        received = await reader.read()
+
+    assert received.endswith(b"\r\n\r\n" + by)
+    assert b"connection: close" in received
+
+
+async def test_a_pipeline_is_answered_in_order_whoever_answers() -> None:
+    """What stands behind a request that was taken waits for its answer."""
+    kept = POST.replace(b"connection: close\r\n", b"").replace(b"/taken", b"/kept") + b"\r\n{}"
+    application = Taking()
+    async with connected(application) as (reader, writer):
+        writer.write(kept + POST + b"\r\n{}")
+        await asyncio.wait_for(application.asked.wait(), DEADLINE_S)
+        assert not application.called.is_set()
+        application.taken[0].answer(*application.answer(b"kept"))
+        received = await reader.read()
+
+    assert received.index(b"kept") < received.index(b"called")
+    assert len(application.taken) == 1
+
+
+async def test_a_client_that_does_not_read_is_not_taken_from() -> None:
+    """Else the answers to all that it sends would gather in the connection's buffer."""
+    application = Taking(padding=1_000_000)
+    async with connected(application) as (_, writer), asyncio.timeout(DEADLINE_S):
+        while not application.called.is_set():
+            application.asked.clear()
+            writer.write(POST.replace(b"connection: close\r\n", b"") + b"\r\n{}")
+            either = [
+                asyncio.create_task(e.wait()) for e in (application.asked, application.called)
+            ]
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            for task in either:
+                task.cancel()
+
+    assert application.called.is_set()
+
+
+async def test_an_answer_to_a_client_that_has_left_is_dropped() -> None:
+    """A request may be answered long after its connection has gone."""
+    application = Taking()
+    async with connected(application) as (_, writer):
+        writer.write(POST.replace(b"/taken", b"/kept") + b"\r\n{}")
+        await asyncio.wait_for(application.asked.wait(), DEADLINE_S)
+        exchange = application.taken[0]
+        exchange.transport.abort()
+        exchange.answer(*application.answer(b"late"))
+
+    assert not exchange.response_started

@@ -1,0 +1,143 @@
+"""POST of one transaction, taken as it comes: nobody can tell, but by the time it takes."""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from wire.settings import KafkaSettings
+
+VALID = b'{"source":"a","target":"b","amount":1,"transaction_id":"t/1"}'
+NAMED = "Host: localhost\r\nX-Request-ID: mine\r\n"
+JSON = NAMED + "Content-Type: application/json\r\n"
+
+
+async def sent(client: httpx.AsyncClient, headers: str, body: bytes, *, whole: bool) -> Any:
+    """Send a request in one piece or in two; give status line, headers and document."""
+    assert client.base_url.port is not None
+    reader, writer = await asyncio.open_connection(client.base_url.host, client.base_url.port)
+    head = f"POST /transactions HTTP/1.1\r\n{headers}Content-Length: {len(body)}\r\n\r\n".encode()
+    writer.write(head + body if whole else head + body[:-1])
+    if not whole:
+        before = (await client.get("/healthz")).status_code  # by then the first piece was read
+        assert before == 200
+        writer.write(body[-1:])
+    status, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")[:-2]
+    named = dict(line.split(": ", 1) for line in lines)
+    document = json.loads(await reader.readexactly(int(named["content-length"])))
+    writer.close()
+    return status, [line for line in lines if not line.startswith("date")], document
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "status"),
+    [
+        (JSON, VALID, "202"),
+        (JSON.replace("json", "json; charset=UTF-8"), VALID, "202"),
+        (JSON + "Prefer: return=minimal\r\n", VALID, "202"),
+        (JSON, b" " + VALID, "202"),
+        (JSON, VALID[:-1], "400"),
+        (JSON, VALID.replace(b":1,", b":-1,"), "422"),
+        (JSON, VALID + b" " * 20_000, "413"),
+        (JSON + "Content-Encoding: gzip\r\n", VALID, "415"),
+        (NAMED, VALID, "415"),
+        (JSON.replace("localhost", "elsewhere.example"), VALID, "421"),
+    ],
+)
+async def test_a_request_is_answered_alike_in_one_piece_and_in_two(
+    shared_gateway: httpx.AsyncClient, headers: str, body: bytes, status: str
+) -> None:
+    """The same status, the same headers in the same order, the same body but for the offset."""
+    whole = await sent(shared_gateway, headers, body, whole=True)
+    pieces = await sent(shared_gateway, headers, body, whole=False)
+
+    for _, lines, document in (whole, pieces):
+        if document.pop("offset", None) is not None:
+            lines[:] = [line for line in lines if not line.startswith("content-length")]
+    assert whole == pieces
+    assert whole[0].split()[1] == status
+
+
+async def test_those_of_a_batch_that_failed_are_told_which_they_were(
+    kafka_settings: KafkaSettings,
+    serve_gateway: Callable[..., Any],
+    until: Callable[..., Awaitable[None]],
+) -> None:
+    """Kafka refuses a batch: its answers have the ids of their own requests and transactions."""
+    applications: list[Any] = []
+
+    def keep(application: Any) -> Any:
+        applications.append(application)
+        return application
+
+    async with serve_gateway(kafka_settings, wrap=keep) as client:
+
+        async def post(number: int) -> httpx.Response:
+            posted = {"source": "a", "target": "b", "amount": 1, "transaction_id": f"t{number}"}
+            headers = {"X-Request-ID": f"r{number}"}
+            answer: httpx.Response = await client.post(
+                "/transactions", json=posted, headers=headers
+            )
+            return answer
+
+        ingest = applications[0].gateway.ingest
+        first = (await post(0)).json()
+        producer = await ingest._outbox._link.producer()
+        producer._sequences[first["partition"]] += 5  # Kafka refuses a gap after what it has had
+        answers = await asyncio.gather(*(post(number) for number in range(1, 9)))
+
+        async def accepted() -> bool:  # by the producer that takes over
+            return (await post(9)).status_code == 202
+
+        await until(accepted)
+
+    failed = [answer.json() for answer in answers if answer.status_code == 503]
+    assert [answer.json()["transaction_id"] for answer in answers] == [f"t{n}" for n in range(1, 9)]
+    assert [answer.headers["X-Request-ID"] for answer in answers] == [f"r{n}" for n in range(1, 9)]
+    assert {each["transaction_id"][1:] == each["request_id"][1:] for each in failed} == {True}
+    assert "not-acknowledged" in {each["code"] for each in failed}
+    assert Counter(each["code"] for each in failed) <= ingest.counts.problems
+    assert ingest.counts.requests_in_flight == 0
+
+
+async def test_a_fault_in_one_answer_spares_the_others(
+    kafka_settings: KafkaSettings,
+    serve_gateway: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What can't be answered is cut off; all that came with it are answered."""
+    applications: list[Any] = []
+
+    def keep(application: Any) -> Any:
+        applications.append(application)
+        return application
+
+    async with serve_gateway(kafka_settings, wrap=keep) as client:
+        ingest = applications[0].gateway.ingest
+        note = ingest._verdicts.accepted
+
+        def fail(transaction_id: str) -> None:
+            if transaction_id == "t3":
+                raise ZeroDivisionError
+            note(transaction_id)
+
+        monkeypatch.setattr(ingest._verdicts, "accepted", fail)
+        answers = await asyncio.gather(
+            *(
+                client.post(
+                    "/transactions",
+                    json={"source": "a", "target": "b", "amount": 1, "transaction_id": f"t{n}"},
+                )
+                for n in range(8)
+            ),
+            return_exceptions=True,
+        )
+
+    failed = [n for n, each in enumerate(answers) if isinstance(each, httpx.TransportError)]
+    assert failed == [3]
+    assert all(each.status_code == 202 for n, each in enumerate(answers) if n != 3)
+    assert ingest.counts.requests_in_flight == 0
