@@ -1,5 +1,7 @@
 """Exactly once under kills: detectors killed and stopped at random, brokers killed, under load.
 
+In the long form, the broker also stays away for longer than any deadline of a step.
+
 FRAUDSTREAM_CHAOS=full runs the long form; FRAUDSTREAM_CHAOS_SEED repeats a run's order of events.
 """
 
@@ -24,7 +26,8 @@ from wire.settings import TopicSettings
 
 FULL = os.environ.get("FRAUDSTREAM_CHAOS") == "full"
 DETECTORS = 3
-KILLS, ZOMBIES, BROKER_KILLS = (20, 5, 3) if FULL else (3, 1, 1)
+KILLS, ZOMBIES, BROKER_KILLS, OUTAGES = (20, 5, 3, 1) if FULL else (3, 1, 1, 0)
+OUTAGE_S = 31.0
 SESSION_S = 6.0 if FULL else 2.0
 PER_SECOND = 1_000 if FULL else 500
 SETTLE_S = 90
@@ -160,6 +163,7 @@ def test_exactly_once_under_kills(
     rules = tmp_path / "rules.toml"
     rules.write_text(RULES)
     events = ["kill"] * KILLS + ["zombie"] * ZOMBIES + ["broker"] * BROKER_KILLS
+    events += ["outage"] * OUTAGES
     chance.shuffle(events)
     with under_load(own_settings, rules) as (fleet, load):
         settled(own_settings, least=PER_SECOND)
@@ -174,7 +178,7 @@ def test_exactly_once_under_kills(
                 victim.send_signal(signal.SIGCONT)
             else:
                 own_broker.kill()
-                time.sleep(chance.uniform(0.1, 2.0))
+                time.sleep(OUTAGE_S if event == "outage" else chance.uniform(0.1, 2.0))
                 own_broker.launch()
         load.stop()
         settled(own_settings)
