@@ -1,6 +1,7 @@
 """An embedded Kafka for tests."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -35,6 +36,19 @@ class Cluster:
     async def start(self, *node_ids: int) -> None:
         """Start the nodes (default: all) and wait until the cluster is whole."""
         self.launch(*node_ids)
+        await broker.answers(self.address, brokers=len(self.nodes), patience=30)
+
+    async def restore(self) -> None:
+        """Have all nodes run, whatever was done to them, and wait until the cluster is whole."""
+        down = []
+        for node in self.nodes:
+            process = self.processes.get(node.node_id)
+            if process is None or process.poll() is not None:
+                down.append(node.node_id)
+            else:
+                process.send_signal(signal.SIGCONT)
+        if down:
+            self.launch(*down)
         await broker.answers(self.address, brokers=len(self.nodes), patience=30)
 
     def stop(self) -> None:

@@ -72,12 +72,25 @@ def start_kafka(
         cluster.kill()
 
 
+@pytest.fixture(scope="module")
+def broker_of_a_module(
+    tmp_path_factory: pytest.TempPathFactory, kafka_installation: jars.Installation
+) -> Iterator[Cluster]:
+    """A single broker for those tests of a module that stop it; not yet started."""
+    cluster = Cluster(tmp_path_factory.mktemp("own") / "kafka", kafka_installation)
+    yield cluster
+    cluster.kill()
+
+
 @pytest.fixture
-async def own_broker(start_kafka: Callable[..., Cluster]) -> Cluster:
-    """A started single broker that this test may stop, kill and start again."""
-    cluster = start_kafka()
-    await cluster.start()
-    return cluster
+async def own_broker(broker_of_a_module: Cluster) -> Cluster:
+    """A running single broker that this test may halt, stop, kill and start again.
+
+    A module's tests have it one after another, each on topics of its own. However one leaves it,
+    the next finds it whole.
+    """
+    await broker_of_a_module.restore()
+    return broker_of_a_module
 
 
 @pytest.fixture
