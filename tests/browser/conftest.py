@@ -74,11 +74,11 @@ def gateway(
     part.end()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def detector(
     site_settings: TopicSettings, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Part]:
-    """One detector for the session, with the shipped rules."""
+    """One detector for a module, with the shipped rules."""
     part = Part("detector", site_settings, tmp_path_factory.mktemp("detector") / "log")
     part.start()
     yield part
