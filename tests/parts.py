@@ -4,7 +4,6 @@ import contextlib
 import os
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from dataclasses import dataclass, field
 import httpx
 
 from api import listener
+from tests import forked
 from tests.trust import TRUST
 from wire.settings import TopicSettings
 
@@ -24,7 +24,7 @@ class Parts:
 
     settings: TopicSettings
     held: contextlib.ExitStack
-    running: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    running: list[forked.Forked | subprocess.Popen[bytes]] = field(default_factory=list)
 
     def socket(self) -> socket.socket:
         """Make a listening socket that processes inherit."""
@@ -37,9 +37,8 @@ class Parts:
             name.upper(): str(getattr(self.settings, name))
             for name in (*names, "dead_letter_topic")
         }
-        argv = [sys.executable, "-m", module, *arguments]
         environment = {**os.environ, **given, "DETECTOR_GROUP": self.settings.fraud_topic}
-        self.running.append(subprocess.Popen(argv, env=environment, pass_fds=fds))
+        self.running.append(forked.start(module, *arguments, env=environment, fds=fds))
 
     def gateway(self, workers: int) -> tuple[str, list[str]]:
         """Start a gateway of several processes; give its address, and each one's own."""

@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 from pydantic import SecretStr
 
+from tests import forked
 from wire.settings import KafkaSettings
 
 DEADLINE_S = 40
@@ -21,7 +22,7 @@ DEADLINE_S = 40
 class Process:
     """A running program."""
 
-    popen: subprocess.Popen[bytes]
+    popen: "forked.Forked | subprocess.Popen[bytes]"
     log: Path
 
     @property
@@ -52,20 +53,30 @@ class Programs:
         self.started: list[Process] = []
 
     def start(
-        self, *argv: str, env: Mapping[str, str] | None = None, fds: tuple[int, ...] = ()
+        self,
+        *argv: str,
+        env: Mapping[str, str] | None = None,
+        fds: tuple[int, ...] = (),
+        anew: bool = False,
     ) -> Process:
-        """Start a program; `-m` alone stands for this Python."""
+        """Start a program; `-m` alone stands for this Python.
+
+        The parts are forked from one that has loaded their libraries, unless asked for `anew`.
+        """
         log = self._directory / f"{len(self.started)}.log"
-        command = (sys.executable, *argv) if argv[0] == "-m" else argv
+        whole = {**os.environ, **(env or {})}
         with log.open("wb") as file:
-            popen = subprocess.Popen(
-                command,
-                env={**os.environ, **(env or {})},
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                pass_fds=fds,
-            )
+            if argv[0] == "-m" and argv[1] in forked.PARTS and not anew:
+                popen = forked.start(*argv[1:], env=whole, fds=fds, output=file.fileno())
+            else:
+                popen = subprocess.Popen(
+                    (sys.executable, *argv) if argv[0] == "-m" else argv,
+                    env=whole,
+                    stdin=subprocess.DEVNULL,
+                    stdout=file,
+                    stderr=subprocess.STDOUT,
+                    pass_fds=fds,
+                )
         self.started.append(Process(popen, log))
         return self.started[-1]
 

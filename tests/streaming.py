@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from aiokafka import AIOKafkaProducer
 
 from api import listener
 from api.streams.position import FRAUD, LEGIT, Position, decode
+from tests import forked
 from wire import kafka, messages
 from wire.messages import Reason, Verdict
 from wire.settings import KafkaSettings
@@ -109,7 +109,7 @@ class GatewayProcess:
             **{name.upper(): str(value) for name, value in environment.items()},
             "LOG_LEVEL": "warning",
         }
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: forked.Forked | subprocess.Popen[bytes] | None = None
 
     @property
     def port(self) -> int:
@@ -123,11 +123,8 @@ class GatewayProcess:
 
     def start(self) -> None:
         """Start it; connections wait until it is up."""
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "api", "--api-fd", str(self._socket.fileno())],
-            env=self._environment,
-            pass_fds=[self._socket.fileno()],
-        )
+        fd = self._socket.fileno()
+        self.process = forked.start("api", "--api-fd", str(fd), env=self._environment, fds=[fd])
 
     async def stop(self, signum: signal.Signals = signal.SIGTERM) -> float:
         """Signal it; give the seconds it took to end."""

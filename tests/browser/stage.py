@@ -5,7 +5,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ import httpx
 import pytest
 from playwright.async_api import ConsoleMessage, Page
 
+from tests import forked
 from tests.trust import TRUST
 from wire import kafka
 from wire.messages import Reason, Verdict, encode
@@ -41,17 +41,13 @@ class Part:
             "DEAD_LETTER_TOPIC": settings.dead_letter_topic,
             **environment,
         }
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: forked.Forked | subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start it without waiting for it."""
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", self.name],
-                env=os.environ | self.environment,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
+            env = os.environ | self.environment
+            self.process = forked.start(self.name, env=env, output=log.fileno())
 
     def end(self, signum: signal.Signals = signal.SIGTERM) -> None:
         """End it with a signal, and wait for that."""

@@ -3,8 +3,6 @@
 import asyncio
 import contextlib
 import os
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +22,7 @@ from starlette.types import ASGIApp
 from api import app, listener
 from api.server import configured
 from api.settings import ApiSettings
+from tests import forked
 from tests.guarded import Guarded, guard
 from tests.parts import Parts
 from tests.processes import Programs, programs
@@ -85,10 +84,11 @@ def gateway_process(kafka: KafkaSettings, **given: object) -> Iterator[str]:
     url = f"http://127.0.0.1:{sock.getsockname()[1]}"
     names = ("kafka_broker_url", "transactions_topic", "legit_topic", "fraud_topic")
     settings = {name: getattr(kafka, name) for name in names} | given
-    process = subprocess.Popen(
-        [sys.executable, "-m", "api", "--api-fd", str(sock.fileno())],
+    process = forked.start(
+        "api",
+        *("--api-fd", str(sock.fileno())),
         env=os.environ | {name.upper(): str(value) for name, value in settings.items()},
-        pass_fds=[sock.fileno()],
+        fds=[sock.fileno()],
     )
     try:
         deadline = time.monotonic() + DEADLINE_S

@@ -3,9 +3,7 @@
 import json
 import os
 import socket
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -19,6 +17,7 @@ from loadgen.service import watch
 from loadgen.settings import LoadgenSettings, VerifySettings
 from loadgen.share import Share
 from loadgen.summary import Summary
+from tests import forked
 from wire import kafka
 from wire.messages import Reason, Transaction, Verdict, decode_transaction, encode
 from wire.settings import KafkaSettings, TopicSettings
@@ -144,10 +143,10 @@ async def test_the_span_begins_where_it_is_told(log: Log) -> None:
 
 
 @contextmanager
-def process(settings: TopicSettings, *argv: str, **options: Any) -> Iterator[None]:
+def process(settings: TopicSettings, *argv: str, fds: Sequence[int] = ()) -> Iterator[None]:
     """Run a part on this test's topics."""
     given = {name.upper(): str(value) for name, value in shared(settings).items() if value}
-    running = subprocess.Popen([sys.executable, "-m", *argv], env=os.environ | given, **options)
+    running = forked.start(*argv, env=os.environ | given, fds=fds)
     try:
         yield
     finally:
@@ -167,7 +166,7 @@ def gateway(detecting: TopicSettings) -> Iterator[str]:
     """The real gateway before it: its address."""
     with socket.create_server(("127.0.0.1", 0)) as sock:
         fd = sock.fileno()
-        with process(detecting, "api", "--api-fd", str(fd), pass_fds=[fd]):
+        with process(detecting, "api", "--api-fd", str(fd), fds=[fd]):
             yield f"http://127.0.0.1:{sock.getsockname()[1]}"
 
 

@@ -3,8 +3,6 @@
 import contextlib
 import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -12,6 +10,7 @@ from contextlib import AbstractContextManager
 import httpx
 from aiokafka.admin import NewPartitions
 
+from tests import forked
 from tests.trust import TRUST
 from wire import kafka, topics
 from wire.settings import TopicSettings
@@ -25,7 +24,7 @@ def detector(settings: TopicSettings) -> Iterator[None]:
     """Run a detector on these topics; it is asked to end, and has to."""
     given = {name.upper(): str(value) for name, value in settings.model_dump().items() if value}
     environment = {**os.environ, **given, "DETECTOR_GROUP": settings.fraud_topic}
-    process = subprocess.Popen([sys.executable, "-m", "detector"], env=environment)
+    process = forked.start("detector", env=environment)
     try:
         yield
     finally:

@@ -133,7 +133,7 @@ def test_failing_starts_show_none(run: Programs, tmp_path: Path) -> None:
     detector, api = ("detector",), ("api", "--port", "0")
     for mechanism, argv in (("PLAIN", detector), ("SCRAM-SHA-512", api), ("OAUTHBEARER", detector)):
         of = dead | {"KAFKA_SASL_MECHANISM": mechanism}
-        run.start("-m", "compose", *argv, env=of)
+        run.start("-m", "compose", *argv, env=of, anew=True)
     for process in tuple(run.started):
         until(
             lambda p=process: p.output.count("waiting for kafka") > 1,
@@ -175,7 +175,7 @@ def test_credentials_are_not_logged(
     said = [CANARY, keys.path.read_text().split('"sha256": "')[1][:64]]
     with closing(listener.bind("127.0.0.1", 0)) as sock:
         fd = sock.fileno()
-        gateway = run.start("-m", "api", "--api-fd", str(fd), env=env, fds=(fd,))
+        gateway = run.start("-m", "api", "--api-fd", str(fd), env=env, fds=(fd,), anew=True)
         base = f"http://127.0.0.1:{sock.getsockname()[1]}"
         with httpx.Client(base_url=base, timeout=30, verify=TRUST) as client:
             until(lambda: is_ready(client), lambda: gateway.output)

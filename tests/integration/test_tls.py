@@ -209,7 +209,7 @@ def test_up_serves_it(served: Served, shared_settings: TopicSettings) -> None:
     env = environment(shared_settings, fraudstream_data_dir=served.here / "data")
     tls = ("--tls-certificate", str(served.certificate), "--tls-key", str(served.key))
     options = ("--port", "0", "--tps", "50", "--api-workers", "2", *tls)
-    up = served.run.start("-m", "compose", "up", *options, env=env)
+    up = served.run.start("-m", "compose", "up", *options, env=env, anew=True)
     until(lambda: "ready https://127.0.0.1:" in up.output, lambda: up.output)
     (url,) = (line.split()[1] for line in up.output.splitlines() if line.startswith("ready "))
     url = url.replace("127.0.0.1", "localhost")

@@ -1,0 +1,195 @@
+"""Programs of the parts, forked from a process that has loaded the libraries they stand on.
+
+    python -m tests.forked SOCKET
+
+To start one anew takes a second of the processor, two thirds of it to load other people's packages,
+and tests start a hundred. So each of pytest's processes keeps one that has loaded these, and none
+of our modules, and that forks. The fork is the program from there on: it has the environment, the
+arguments and the descriptors that it would have had, loads our modules, and ends as Python ends.
+Its command line in /proc is another; what looks there has programs started anew. So have the tests
+of the commands as such, those of whole stacks, and the long run of kills.
+"""
+
+import atexit
+import fcntl
+import gc
+import importlib
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import weakref
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Final
+
+PARTS: Final = ("api", "compose", "detector", "loadgen")
+OURS: Final = frozenset({*PARTS, "wire"})
+LARGEST: Final = 1 << 17
+"""Bytes of a request: an environment and a command line."""
+DESCRIPTORS: Final = 16
+OUT_OF_THE_WAY: Final = 500
+"""Descriptors from here on are no program's."""
+LOADED_BY_THEM: Final = """
+import sys, api.server, compose.cli, detector.service, loadgen.service
+print(*sys.modules, sep="\\n")
+"""
+
+
+class Forked:
+    """A running program; what `subprocess.Popen` is where it was started anew."""
+
+    def __init__(self, source: "Source", pid: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+        self._source = source
+        self._turn = threading.Lock()
+        self._ended = os.pidfd_open(pid)
+        weakref.finalize(self, os.close, self._ended)
+
+    def poll(self) -> int | None:
+        """Give its exit code, if it has ended."""
+        return self._look(0)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end; give its exit code."""
+        code = self._look(timeout)
+        if code is None:
+            raise subprocess.TimeoutExpired(str(self.pid), timeout or 0)
+        return code
+
+    def send_signal(self, signum: int) -> None:
+        """Send a signal, unless it has ended."""
+        if self.poll() is None:
+            signal.pidfd_send_signal(self._ended, signum)
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        self.send_signal(signal.SIGKILL)
+
+    def _look(self, timeout: float | None) -> int | None:
+        if select.select([self._ended], [], [], timeout)[0]:
+            with self._turn:
+                if self.returncode is None:
+                    self.returncode = self._source.ask({"ended": self.pid})
+        return self.returncode
+
+
+class Source:
+    """The process that forks, seen from the tests'."""
+
+    def __init__(self) -> None:
+        self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        argv = (sys.executable, "-m", "tests.forked", str(theirs.fileno()))
+        self._process = subprocess.Popen(argv, pass_fds=(theirs.fileno(),))
+        theirs.close()
+        self._turn = threading.Lock()
+        atexit.register(self.close)
+
+    def ask(self, request: dict[str, object], fds: Sequence[int] = ()) -> int:
+        """Send a request; give the answer."""
+        with self._turn:
+            socket.send_fds(self._ours, [json.dumps(request).encode()], fds)
+            answer = self._ours.recv(LARGEST)
+        assert answer, "the process that forks has ended"
+        return int(answer)
+
+    def close(self) -> None:
+        """End it."""
+        self._ours.close()
+        self._process.wait()
+
+
+@cache
+def source() -> Source:
+    """Give this process's source."""
+    return Source()
+
+
+def start(
+    module: str,
+    *arguments: str,
+    env: Mapping[str, str],
+    fds: Sequence[int] = (),
+    output: int | None = None,
+) -> "Forked | subprocess.Popen[bytes]":
+    """Run `python -m MODULE ARGUMENT...`; None as output stands for ours.
+
+    Args:
+        module: one of PARTS.
+        arguments: the command line's.
+        env: its whole environment.
+        fds: descriptors of ours that it inherits, by the same numbers.
+        output: the descriptor that both its outputs go to.
+    """
+    assert module in PARTS
+    if not hasattr(os, "pidfd_open"):  # no Linux
+        argv = (sys.executable, "-m", module, *arguments)
+        how = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output}
+        return subprocess.Popen(argv, env=env, pass_fds=fds, **how)
+    outputs = (1, 2) if output is None else (output, output)
+    request = {"argv": [module, *arguments], "env": dict(env), "fds": [1, 2, *fds]}
+    return Forked(source(), source().ask(request, (*outputs, *fds)))
+
+
+def main(sock: socket.socket) -> None:
+    """Load what the parts load; become what is asked for."""
+    argv = (sys.executable, "-c", LOADED_BY_THEM)
+    names = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+    for name in names.splitlines():
+        if name.partition(".")[0] not in OURS:
+            importlib.import_module(name)
+    assert not OURS & sys.modules.keys()
+    gc.collect()
+    gc.freeze()  # what is the same for all of them is looked through by none
+    request = served(sock)
+    if request:
+        sys.argv = request["argv"]
+        runpy.run_module(request["argv"][0], run_name="__main__", alter_sys=True)
+
+
+def served(sock: socket.socket) -> dict[str, list[str]] | None:
+    """Answer requests: in the end with None, and in each fork with what it is to be."""
+    while True:
+        data, received, _, _ = socket.recv_fds(sock, LARGEST, DESCRIPTORS)
+        if not data:
+            return None
+        request = json.loads(data)
+        if ended := request.get("ended"):
+            sock.send(b"%d" % os.waitstatus_to_exitcode(os.waitpid(ended, 0)[1]))
+            continue
+        pid = os.fork()
+        if pid == 0:
+            sock.close()
+            placed(received, request["fds"])
+            os.environ.clear()
+            os.environ.update(request["env"])
+            return dict(request)
+        for each in received:
+            os.close(each)
+        sock.send(b"%d" % pid)
+
+
+def placed(received: Sequence[int], numbers: Sequence[int]) -> None:
+    """Give descriptors their numbers, and nothing to read."""
+    away = [fcntl.fcntl(each, fcntl.F_DUPFD_CLOEXEC, OUT_OF_THE_WAY) for each in received]
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for each in received:
+        os.close(each)
+    for source_fd, number in zip((nothing, *away), (0, *numbers), strict=True):
+        os.dup2(source_fd, number)
+        if source_fd != number:
+            os.close(source_fd)
+
+
+if __name__ == "__main__":
+    main(socket.socket(fileno=int(sys.argv[1])))

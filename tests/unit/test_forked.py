@@ -1,0 +1,57 @@
+"""A program that the tests fork is the one that they would have started."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests import forked
+
+
+def ended(where: Path, program: "forked.Forked | subprocess.Popen[bytes]") -> tuple[int, str]:
+    """Give its exit code, and what it has printed."""
+    return program.wait(40), where.read_text()
+
+
+@pytest.mark.parametrize("part", forked.PARTS)
+@pytest.mark.parametrize("arguments", [("--help",), ("--nonsense",)])
+def test_it_prints_and_ends_as_one_that_was_started(
+    tmp_path: Path, part: str, arguments: tuple[str, ...]
+) -> None:
+    """By its command line and its environment."""
+    env = os.environ | {"COLUMNS": "70", "API_PORT": "none"}
+    one, other = tmp_path / "one", tmp_path / "other"
+    with one.open("wb") as out:
+        anew = subprocess.Popen(
+            (sys.executable, "-m", part, *arguments), env=env, stdout=out, stderr=out
+        )
+    with other.open("wb") as out:
+        fork = forked.start(part, *arguments, env=env, output=out.fileno())
+    assert ended(other, fork) == ended(one, anew)
+
+
+def test_it_has_its_environment_and_no_other(tmp_path: Path) -> None:
+    """What a setting is refused for is what this one was given."""
+    for value in ("seven", "eight"):
+        with (tmp_path / value).open("wb") as out:
+            fork = forked.start("api", env={"API_PORT": value}, output=out.fileno())
+        code, text = ended(tmp_path / value, fork)
+        assert (code, f"'{value}'" in text) == (2, True), text
+
+
+def test_it_is_ended_by_signals(tmp_path: Path) -> None:
+    """The exit code tells by which; one that has ended takes no more of them."""
+    with (tmp_path / "log").open("wb") as out:
+        fork = forked.start(
+            "detector", env=os.environ | {"KAFKA_BROKER_URL": "127.0.0.1:1"}, output=out.fileno()
+        )
+    with pytest.raises(subprocess.TimeoutExpired):
+        fork.wait(0)
+    assert fork.poll() is None
+    fork.kill()
+    assert fork.wait(40) == fork.poll() == -signal.SIGKILL
+    fork.terminate()
+    assert fork.returncode == -signal.SIGKILL
