@@ -17,7 +17,7 @@ from detector.requests import Producer
 from wire.records import unpack
 
 ABORT, COMMIT = 0, 1
-GZIP = 1
+GZIP, SNAPPY, LZ4, ZSTD = 1, 2, 3, 4
 HEADER = 61
 PRODUCER = Producer("id", 7, 0)
 
@@ -117,9 +117,10 @@ def test_a_wrong_checksum_is_told() -> None:
         unpack(bytes(fetched), 0, ())
 
 
-def test_a_compressed_batch_is_unpacked() -> None:
+@pytest.mark.parametrize("codec", [GZIP, SNAPPY, LZ4, ZSTD])
+def test_a_compressed_batch_is_unpacked(codec: int) -> None:
     """Another producer may have compressed it; reading begins within it, too."""
-    fetched = log(data([b"a", b"b", b"c"], codec=GZIP), data([b"d"]))
+    fetched = log(data([b"a", b"b", b"c"], codec=codec), data([b"d"]))
     found = unpack(fetched, 1, ())
     assert (values(found), found[1]) == ([b"b", b"c", b"d"], 4)
 
