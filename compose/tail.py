@@ -2,16 +2,18 @@
 
 import asyncio
 import sys
-from collections.abc import Iterable
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from rich.console import Console
 from rich.text import Text
 
 from compose.settings import TailSettings
 from wire import access, kafka, topics
+from wire.errors import MessageError
 from wire.messages import Verdict, decode_verdict
 
+log = structlog.get_logger(__name__)
 POLL_MS = 500
 
 
@@ -47,17 +49,25 @@ async def _follow(consumer: AIOKafkaConsumer, settings: TailSettings) -> None:
             (record for batch in fetched.values() for record in batch),
             key=lambda record: record.timestamp,
         )
-        _show((record.value for record in records), settings, console)
-        left = left if left is None else left - len(records)
-
-
-def _show(values: Iterable[bytes], settings: TailSettings, console: Console) -> None:
-    if settings.json_lines:
-        sys.stdout.writelines(f"{value.decode()}\n" for value in values)
+        shown = sum(_shown(record, settings, console) for record in records)
         sys.stdout.flush()
-        return
-    for value in values:
-        console.print(line(decode_verdict(value)), soft_wrap=True)
+        left = left if left is None else left - shown
+
+
+def _shown(record: ConsumerRecord, settings: TailSettings, console: Console) -> bool:
+    """Print a verdict; tell of a record that is none, and give False."""
+    value = record.value or b""
+    try:
+        verdict = decode_verdict(value)
+    except MessageError:
+        where = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
+        log.warning("no verdict", **where)
+        return False
+    if settings.json_lines:
+        sys.stdout.write(value.decode(errors="replace") + "\n")
+    else:
+        console.print(line(verdict), soft_wrap=True)
+    return True
 
 
 def line(verdict: Verdict) -> Text:

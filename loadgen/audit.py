@@ -37,6 +37,8 @@ class Findings:
     """Verdicts that say other than the expected rule."""
     unknown: int = 0
     """Outcomes of nothing that is in the log."""
+    foreign: int = 0
+    """Records of the verdict and dead-letter topics that are no outcome: someone else's."""
 
     @property
     def ok(self) -> bool:
@@ -89,6 +91,10 @@ class Audit:
     def dead_letter(self, *place: Hashable) -> None:
         """Enter a dead letter, by the place of what it is about."""
         self._outcome(hash(place), fraud=None, about=None)
+
+    def foreign(self) -> None:
+        """Enter a record that is no outcome, where outcomes lie; it is nobody's fault."""
+        self.findings.foreign += 1
 
     def close(self, *, until: datetime) -> None:
         """Judge what is left; outcomes of what came later than the audit looked are no matter."""

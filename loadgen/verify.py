@@ -7,7 +7,7 @@ as committed, from Kafka alone: it holds for traffic from anywhere.
 import asyncio
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from time import monotonic as now
@@ -28,6 +28,8 @@ MAX_RECORDS: Final = 5_000
 IDLE_POLLS: Final = 10
 """So many polls without an outcome mean that there is none at the moment."""
 FAILED: Final = 1
+_PLACE: Final = ("topic", "partition", "offset")
+"""Headers of a dead letter: where the record lay."""
 _EVER: Final = datetime.min.replace(tzinfo=UTC)
 
 
@@ -146,16 +148,28 @@ class Reading:
     def _match(self, topic: str, records: list[Any]) -> None:
         for record in records:
             if topic == self._settings.dead_letter_topic:
-                self._match_dead_letter({name: value.decode() for name, value in record.headers})
+                self._match_dead_letter(record.headers)
                 continue
-            verdict = decode_verdict(record.value or b"")
+            try:
+                verdict = decode_verdict(record.value or b"")
+            except MessageError:
+                self._audit.foreign()
+                continue
             if verdict.received_at >= self._since:
                 self._audit.verdict(verdict)
 
-    def _match_dead_letter(self, headers: Mapping[str, str]) -> None:
-        if headers.keys() >= {"topic", "partition", "offset"}:  # else it is not the detector's
-            place = headers["topic"], int(headers["partition"]), int(headers["offset"])
-            self._audit.dead_letter(*place)
+    def _match_dead_letter(self, headers: Iterable[tuple[str, bytes | None]]) -> None:
+        # The original's come first, and may be anything: of the same names, the last ones count.
+        place = {
+            name: (value or b"").decode(errors="replace")
+            for name, value in headers
+            if name in _PLACE
+        }
+        try:
+            topic, partition, offset = (place[name] for name in _PLACE)
+            self._audit.dead_letter(topic, int(partition), int(offset))
+        except (KeyError, ValueError):
+            self._audit.foreign()  # the detector's all say where their record lay
 
     async def _read_to(self, ends: Mapping[TopicPartition, int]) -> bool:
         for partition, end in ends.items():

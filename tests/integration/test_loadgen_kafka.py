@@ -1,5 +1,6 @@
 """The load generator on a real Kafka: driving it directly, and auditing what lies in it."""
 
+import dataclasses
 import json
 import os
 import socket
@@ -10,6 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from confluent_kafka import Producer
 
 from loadgen import verify
 from loadgen.audit import Findings
@@ -96,7 +98,7 @@ class Log:
 
 async def audited(settings: TopicSettings, **given: Any) -> Findings:
     """Audit the log from the beginning."""
-    found = VerifySettings(**shared(settings), verify_settle=1, **given)
+    found = VerifySettings(**(shared(settings) | {"verify_settle": 1} | given))
     return await verify.audited(found)
 
 
@@ -129,6 +131,33 @@ async def test_a_log_with_faults(log: Log) -> None:
     found = await audited(log.settings)
     assert (found.lost, found.duplicate, found.misclassified) == (1, 1, 1)
     assert not found.ok
+
+
+def write(settings: TopicSettings, topic: str, *values: bytes | None, **given: Any) -> None:
+    """Write records with a client of another make."""
+    producer = Producer({"bootstrap.servers": settings.kafka_broker_url, "log_level": 0})
+    for value in values:
+        producer.produce(topic, value, b"key", **given)
+    assert producer.flush(20) == 0
+
+
+async def test_what_is_no_outcome_is_counted(log: Log) -> None:
+    """Others' records in the verdict and dead-letter topics are told, and stop no audit."""
+    await log.decide()
+    write(log.settings, log.settings.legit_topic, b"no json", None)
+    write(log.settings, log.settings.dead_letter_topic, b"other", headers=[("offset", b"x")])
+    found = await audited(log.settings)
+    right = Findings(transactions=50, verdicts=50, fraud=5, poison=1, dead_letters=1)
+    assert found == dataclasses.replace(right, foreign=3)
+    assert found.ok
+
+
+async def test_a_dead_letter_s_record_may_have_any_headers(detecting: TopicSettings) -> None:
+    """Names of the detector's own, bytes that are no text, and none at all."""
+    headers = [("trace", b"\xff\xfe"), ("empty", None), ("offset", b"\xff"), ("topic", b"x")]
+    write(detecting, detecting.transactions_topic, b"no json", headers=headers)
+    found = await audited(detecting, verify_settle=20)
+    assert found == Findings(poison=1, dead_letters=1)
 
 
 async def test_without_a_detector_everything_is_lost(log: Log) -> None:
