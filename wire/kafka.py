@@ -9,12 +9,11 @@ import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import AIOKafkaClient
-from aiokafka.conn import create_conn
+from aiokafka.conn import collect_hosts, create_conn
 from aiokafka.errors import KafkaConnectionError, KafkaError
-from aiokafka.helpers import create_ssl_context
 from aiokafka.protocol.metadata import MetadataRequest
 
-from wire import access
+from wire import access, tls
 from wire.errors import AccessError, BrokerUnreachableError
 from wire.settings import KafkaSettings
 
@@ -138,28 +137,40 @@ async def _check_access(settings: KafkaSettings, failure: Exception | None = Non
     if settings.kafka_security_protocol == "PLAINTEXT":
         return  # nobody is asked who they are
     options = _connection(settings)
-    addresses = options.pop("bootstrap_servers").split(",")
+    addresses = collect_hosts(options.pop("bootstrap_servers"))
     options.pop("metadata_max_age_ms")
-    host, _, port = addresses[0].rpartition(":")
+    for host, port, _ in addresses:
+        try:
+            async with asyncio.timeout(ATTEMPT_S / len(addresses)):
+                await _ask_in(host, port, settings, options)
+        except (KafkaError, OSError) as error:  # another one may answer
+            if refusal := access.refused(error, settings):
+                raise refusal from error
+        else:
+            return
+
+
+async def _ask_in(host: str, port: int, settings: KafkaSettings, options: dict[str, Any]) -> None:
+    """Ask one broker something.
+
+    Raises:
+        AccessError: it does not let us in, or isn't who it should be.
+        KafkaError, OSError: it does not answer, or refuses.
+    """
     try:
-        async with asyncio.timeout(ATTEMPT_S):
-            connection = await create_conn(host, int(port), **options)
-            try:
-                metadata = await connection.send(MetadataRequest([]))
-            finally:
-                connection.close()
-                await asyncio.sleep(0)  # its socket is closed in the loop's next turn
+        connection = await create_conn(host, port, **options)
     except ssl.SSLCertVerificationError as error:
         why = error.verify_message
         text = f"Kafka at {host}:{port} has a certificate that is not trusted: {why}"
         raise AccessError(text) from error
-    except (KafkaError, OSError) as error:
-        if refusal := access.refused(error, settings):
-            raise refusal from error
-    else:
-        if not metadata.brokers:  # what it was sent is no answer to that, but a refusal
-            who = access.principal(settings)
-            raise AccessError(f"Kafka does not let {who} in: the token is not accepted")
+    try:
+        metadata = await connection.send(MetadataRequest([]))
+    finally:
+        connection.close()
+        await asyncio.sleep(0)  # its socket is closed in the loop's next turn
+    if not metadata.brokers:  # what it was sent is no answer to that, but a refusal
+        who = access.principal(settings)
+        raise AccessError(f"Kafka does not let {who} in: the token is not accepted")
 
 
 async def close(client: Any) -> None:
@@ -207,16 +218,5 @@ def _connection(settings: KafkaSettings) -> dict[str, Any]:
 
             options["sasl_oauth_token_provider"] = oauth.provider(settings)
     if settings.kafka_security_protocol.endswith("SSL"):
-        options["ssl_context"] = _ssl_context(settings)
+        options["ssl_context"] = tls.context(settings)
     return options
-
-
-def _ssl_context(settings: KafkaSettings) -> ssl.SSLContext:
-    password = settings.kafka_ssl_key_password
-    context: ssl.SSLContext = create_ssl_context(
-        cafile=settings.kafka_ssl_cafile,
-        certfile=settings.kafka_ssl_certfile,
-        keyfile=settings.kafka_ssl_keyfile,
-        password=password.get_secret_value() if password else None,
-    )
-    return context

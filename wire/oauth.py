@@ -6,7 +6,6 @@ new connection brings the new token.
 """
 
 import asyncio
-import ssl
 import time
 from functools import lru_cache
 from pathlib import Path
@@ -17,6 +16,8 @@ import msgspec
 from aiokafka.abc import AbstractTokenProvider
 from aiokafka.errors import AuthenticationFailedError, KafkaConnectionError
 
+from wire import tls
+from wire.errors import AccessError
 from wire.settings import KafkaSettings
 
 TIMEOUT_S: Final = 5.0
@@ -95,7 +96,7 @@ class ClientCredentials(AbstractTokenProvider):  # type: ignore[misc] # untyped 
         """Give a token that is good for some time yet.
 
         Raises:
-            AuthenticationFailedError: the endpoint refuses the client.
+            AuthenticationFailedError: the endpoint refuses the client, or can't be checked.
             KafkaConnectionError: it can't be reached, or answers nonsense; asking again can help.
         """
         async with self._asking:
@@ -107,7 +108,10 @@ class ClientCredentials(AbstractTokenProvider):  # type: ignore[misc] # untyped 
             return self._token
 
     async def _ask(self) -> _Answer:
-        verify = await asyncio.to_thread(_context, self._verify)
+        try:
+            verify = await asyncio.to_thread(tls.trusting, self._verify, "KAFKA_OAUTH_CAFILE")
+        except AccessError as error:
+            raise AuthenticationFailedError(str(error)) from error
         try:
             async with httpx.AsyncClient(timeout=TIMEOUT_S, verify=verify) as client:
                 response = await client.post(self._url, data=self._form, auth=self._login)
@@ -129,10 +133,6 @@ class ClientCredentials(AbstractTokenProvider):  # type: ignore[misc] # untyped 
 
 
 _shared = lru_cache(_KEPT)(ClientCredentials)
-
-
-def _context(cafile: Path | None) -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=cafile)
 
 
 def _reason(response: httpx.Response) -> str:

@@ -17,11 +17,12 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from wire.errors import SettingsError
+from wire.errors import AccessError, SettingsError
 
 # The characters Kafka allows in a topic's name.
 TopicName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9._-]{1,249}$")]
-Addresses = Annotated[str, StringConstraints(pattern=r"^[^\s,:]+:\d+(,[^\s,:]+:\d+)*$")]
+_ADDRESS = r"(?:\[[0-9A-Fa-f:.]+\]|[^\s,:\[\]]+):\d+"  # an IPv6 address stands in brackets
+Addresses = Annotated[str, StringConstraints(pattern=rf"^{_ADDRESS}(,{_ADDRESS})*$")]
 
 
 class Settings(BaseSettings):
@@ -108,6 +109,20 @@ class KafkaSettings(Settings):
         missing = [name.upper() for name in needed if getattr(self, name) is None]
         if missing:
             raise ValueError(f"{self.kafka_sasl_mechanism} needs {' and '.join(missing)}")
+        return self
+
+    @model_validator(mode="after")
+    def _can_use_its_files(self) -> Self:
+        if self.kafka_security_protocol != "PLAINTEXT":
+            from wire import tls  # noqa: PLC0415 - few need it
+
+            try:
+                if self.kafka_security_protocol.endswith("SSL"):
+                    tls.context(self)
+                if self.kafka_oauth_cafile is not None:
+                    tls.trusting(self.kafka_oauth_cafile, "KAFKA_OAUTH_CAFILE")
+            except AccessError as error:
+                raise ValueError(str(error)) from error
         return self
 
 

@@ -56,6 +56,7 @@ class Link:
     def start(self) -> None:
         """Begin to connect; tries until it is stopped."""
         self._keeper = asyncio.create_task(self._keep(), name="kafka link")
+        self._keeper.add_done_callback(self._ended)
 
     async def stop(self) -> None:
         """Disconnect."""
@@ -93,18 +94,31 @@ class Link:
         while True:
             self._broken.clear()
             try:
-                await topics.wait(self._settings, self._topic)
-                producer = await kafka.start(self._make, settings=self._settings)
+                await self._connect()
             except AccessError as error:
                 log.error("kafka refuses", topic=self._topic, error=str(error))  # noqa: TRY400
                 await asyncio.sleep(REFUSED_PAUSE_S)
-                continue
-            producer.client.cluster.add_listener(self._count_partitions)
-            self._count_partitions(producer.client.cluster)
-            self._producer = producer
-            self._connected.set()
-            log.info("connected to kafka", topic=self._topic, partitions=self._partitions)
-            await self._broken.wait()
+            except Exception:
+                # Whatever it is: without a link every POST is refused for good.
+                log.exception("kafka link failed", topic=self._topic)
+                await asyncio.sleep(REFUSED_PAUSE_S)
+            else:
+                await self._broken.wait()
+
+    async def _connect(self) -> None:
+        await topics.wait(self._settings, self._topic)
+        producer = await kafka.start(self._make, settings=self._settings)
+        producer.client.cluster.add_listener(self._count_partitions)
+        self._count_partitions(producer.client.cluster)
+        self._producer = producer
+        self._connected.set()
+        log.info("connected to kafka", topic=self._topic, partitions=self._partitions)
+
+    def _ended(self, keeper: asyncio.Task[None]) -> None:
+        """Say so if it ended unasked, such as by a cancellation from within aiokafka."""
+        if not keeper.cancelling():
+            error = None if keeper.cancelled() else keeper.exception()
+            log.error("kafka link ended", topic=self._topic, exc_info=error)
 
     def _make(self) -> Producer:
         settings = self._settings

@@ -99,6 +99,7 @@ class Outbox:
         """Begin to connect; until that is done, `put` raises UnreachableError."""
         self._link.start()
         self._courier = asyncio.create_task(self._deliver(), name="outbox courier")
+        self._courier.add_done_callback(self._ended)
 
     async def stop(self, within: float) -> None:
         """Take nothing more, send what is there; every batch is settled in time.
@@ -228,6 +229,12 @@ class Outbox:
             self._hand_over(producer)
             if not self._link.connected:
                 self._work.set()  # for the next producer
+
+    def _ended(self, courier: asyncio.Task[None]) -> None:
+        """Take nothing more if delivering failed: what is put must not wait in vain."""
+        if not courier.cancelled() and (error := courier.exception()) is not None:
+            log.error("outbox failed", topic=self._topic, exc_info=error)
+            self._closing = True
 
     async def _gather(self) -> None:
         """Wait a moment for company: a request to Kafka costs as much as tens of records.

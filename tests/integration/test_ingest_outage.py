@@ -12,10 +12,12 @@ from typing import Any
 import httpx
 import pytest
 from aiokafka.admin import NewPartitions
+from structlog.testing import capture_logs
 
-from api.errors import NotAcknowledgedError
+from api.errors import NotAcknowledgedError, ShuttingDownError
 from api.ingest.outbox import Outbox
 from api.ingest.partitioning import partitioner
+from api.ingest.producer import Producer
 from api.settings import ApiSettings
 from tests.trust import TRUST
 from wire import kafka
@@ -201,6 +203,49 @@ async def test_a_producer_that_failed_is_replaced(
     assert batch.offset(0) == 1
     await outbox.stop(5)
     assert [transaction.transaction_id for _, _, transaction in await stored()] == ["1", "3"]
+
+
+async def test_whatever_fails_while_it_connects_the_gateway_tries_again(
+    kafka_settings: TopicSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also what no client of Kafka's raises on purpose, such as uvloop's RuntimeError."""
+    outbox = Outbox(ApiSettings(**kafka_settings.model_dump()))
+    make = outbox._link._make
+    failures = [RuntimeError("the transport is closed")]
+
+    def fail_once() -> Producer:
+        if failures:
+            raise failures.pop()
+        return make()
+
+    monkeypatch.setattr(outbox._link, "_make", fail_once)
+    with capture_logs() as logged:
+        outbox.start()
+        async with asyncio.timeout(20):
+            await outbox._link.producer()
+    await outbox.stop(5)
+    assert [line["event"] for line in logged] == ["kafka link failed", "connected to kafka"]
+
+
+async def test_nothing_is_taken_that_nobody_delivers(
+    kafka_settings: TopicSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where delivering has ended by a failure, the gateway is not ready, and says why."""
+    outbox = Outbox(ApiSettings(**kafka_settings.model_dump()))
+    outbox.start()
+    producer = await outbox._link.producer()
+    ready = outbox.ready
+    monkeypatch.setattr(producer, "send", None)
+    with capture_logs() as logged:
+        outbox.put(b"acc", b"{}")
+        assert outbox._courier is not None
+        await asyncio.wait([outbox._courier], timeout=20)
+        await asyncio.sleep(0)
+    assert (ready, outbox.ready) == (True, False)
+    with pytest.raises(ShuttingDownError):
+        outbox.put(b"acc", b"{}")
+    assert [line["event"] for line in logged] == ["outbox failed"]
+    await outbox.stop(0)
 
 
 async def test_of_many_lines_those_are_told_whose_partition_failed(

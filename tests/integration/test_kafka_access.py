@@ -1,5 +1,6 @@
 """Kafka with TLS, sign-in and ACLs: parts work with the least rights, and tell what they lack."""
 
+import asyncio
 import json
 import os
 import threading
@@ -14,8 +15,11 @@ import httpx
 import pytest
 from aiokafka import TopicPartition
 from confluent_kafka.admin import NewTopic
+from structlog.testing import capture_logs
 
 from api import listener
+from api.ingest.link import Link
+from api.settings import ApiSettings
 from compose import jars
 from tests import secured
 from tests.certificates import Authority
@@ -30,6 +34,7 @@ from wire.settings import KafkaSettings, TopicSettings, load
 TOPICS = {
     f"{name}_topic": f"s.{name}" for name in ("transactions", "legit", "fraud", "dead_letter")
 }
+DEADLINE_S = 40
 GROUP = "fraudstream-detector"
 READS_VERDICTS = ("Read topic s.legit", "Read topic s.fraud")
 # As docs/past-one-machine.md lists them. Read and Write bring Describe with them.
@@ -254,6 +259,41 @@ def test_a_gateway_without_rights_says_so_and_recovers(with_topics: Secured, run
             broker.allow("half", "Write topic s.transactions")
             until(lambda: client.post("/transactions", json=body).status_code == 202)
     assert "user 'half' (SCRAM-SHA-512) lacks a right" in gateway.output
+
+
+async def test_a_gateway_goes_on_when_certificate_and_key_fit_again(with_topics: Secured) -> None:
+    """Half of a renewed pair, met when it connects, is told and tried again."""
+    broker = with_topics
+    options = broker.options("gateway", "mTLS")
+    key, other = options["kafka_ssl_keyfile"], broker.authority.certify("other").key
+    right = key.read_bytes()
+    link = Link(ApiSettings(**TOPICS, **options), lambda _: None, lambda _: None)
+    key.write_bytes(other.read_bytes())
+    with capture_logs() as logged:
+        link.start()
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                while not logged:  # noqa: ASYNC110 - a log can't be waited for
+                    await asyncio.sleep(0.05)
+                key.write_bytes(right)
+                await link.producer()
+        finally:
+            await link.stop()
+    assert (logged[0]["event"], "KAFKA_SSL_KEYFILE" in logged[0]["error"]) == (
+        "kafka refuses",
+        True,
+    )
+
+
+async def test_a_refusal_is_told_by_whichever_broker_answers(broker: Secured) -> None:
+    """The first of the addresses may be down."""
+    wrong = settings(broker, "probe", "SCRAM-SHA-256", kafka_sasl_password="c4n4ry-wrong")
+    with closing(listener.bind("127.0.0.1", 0)) as sock:
+        down = f"127.0.0.1:{sock.getsockname()[1]}"
+    for addresses in (f"{down},{broker.sasl}", f"{broker.sasl},{down}"):
+        of = wrong.model_copy(update={"kafka_broker_url": addresses})
+        with pytest.raises(AccessError, match="user 'probe'"):
+            await kafka.start(lambda of=of: kafka.admin(of), settings=of, patience=5)
 
 
 @pytest.mark.parametrize(

@@ -75,3 +75,16 @@ def test_settings_are_frozen() -> None:
     """What was read once stays as it was read."""
     with pytest.raises(ValueError, match="frozen"):
         load(KafkaSettings).legit_topic = "other"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("brokers", ["[::1]:9092", "a:1,[2001:db8::7]:2,127.0.0.1:3"])
+def test_brokers_may_have_ipv6_addresses(brokers: str) -> None:
+    """In brackets, as in a URL."""
+    assert load(KafkaSettings, kafka_broker_url=brokers).kafka_broker_url == brokers
+
+
+@pytest.mark.parametrize("brokers", ["::1:9092", "[::1]", "[::1:9092", "a:1,", "[a,b]:1"])
+def test_what_is_no_address_of_a_broker_is_refused(brokers: str) -> None:
+    """An IPv6 address without brackets could be one with another port."""
+    with pytest.raises(SettingsError, match="KAFKA_BROKER_URL"):
+        load(KafkaSettings, kafka_broker_url=brokers)
