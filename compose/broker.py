@@ -42,7 +42,7 @@ PARTITION_BYTES: Final = 1 << 30
 
 _REPLICATION: Final = {1: ("1", "1"), 3: ("3", "2")}
 """Brokers to replicas of each partition and how many must be in sync."""
-_LOOPBACK = "127.0.0.1"
+LOOPBACK: Final = "127.0.0.1"
 
 _SETTINGS: Final[Mapping[str, str]] = {
     "process.roles": "broker,controller",
@@ -102,7 +102,7 @@ def prepare(
     kafka: Installation,
     *,
     brokers: int = 1,
-    host: str = "127.0.0.1",
+    host: str = LOOPBACK,
     port: int = 9092,
     heap_mib: int = jvm.HEAP_MIB,
     extra: Mapping[str, str] | None = None,
@@ -125,7 +125,7 @@ def prepare(
     """
     if brokers not in _REPLICATION:
         raise BrokerError(f"brokers={brokers}: expected 1 or 3")
-    ports = _broker_ports(host, port, brokers)
+    ports = free_ports(host, port, brokers)
     controllers = _controller_ports(ports, port == 0)
     cluster = storage.cluster(data_dir, brokers)
     replication, in_sync = _REPLICATION[brokers]
@@ -133,12 +133,12 @@ def prepare(
     for node_id, (own, controller) in enumerate(zip(ports, controllers, strict=True), start=1):
         log_dir = data_dir / f"node-{node_id}"
         storage.format_node(log_dir, kafka, cluster.cluster_id, node_id)
-        voters = (f"{n}@{_LOOPBACK}:{p}" for n, p in enumerate(controllers, start=1))
+        voters = (f"{n}@{LOOPBACK}:{p}" for n, p in enumerate(controllers, start=1))
         properties = {
             **_SETTINGS,
             "node.id": str(node_id),
             "controller.quorum.voters": ",".join(voters),
-            "listeners": f"PLAINTEXT://{host}:{own},CONTROLLER://{_LOOPBACK}:{controller}",
+            "listeners": f"PLAINTEXT://{host}:{own},CONTROLLER://{LOOPBACK}:{controller}",
             "advertised.listeners": f"PLAINTEXT://{host}:{own}",
             "log.dirs": str(log_dir),
             "default.replication.factor": replication,
@@ -204,7 +204,12 @@ async def _listens(address: str) -> bool:
     return True
 
 
-def _broker_ports(host: str, port: int, count: int) -> list[int]:
+def free_ports(host: str, port: int, count: int) -> list[int]:
+    """Give the brokers' ports, as `prepare` takes them.
+
+    Raises:
+        BrokerError: one is in use.
+    """
     if port == 0:
         return _any_ports(host, count)
     ports = list(range(port, port + count))
@@ -224,11 +229,11 @@ def _controller_ports(taken: Sequence[int], anywhere: bool) -> list[int]:
     is restarted finds its port free.
     """
     if anywhere:
-        return _any_ports(_LOOPBACK, len(taken))
+        return _any_ports(LOOPBACK, len(taken))
     found: list[int] = []
     for port in range(taken[-1] + 1, taken[-1] + PORTS_TRIED):
         with contextlib.suppress(OSError, OverflowError):
-            _bound(_LOOPBACK, port).close()
+            _bound(LOOPBACK, port).close()
             found.append(port)
             if len(found) == len(taken):
                 return found

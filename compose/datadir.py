@@ -39,12 +39,10 @@ class DataDir:
 
 
 @contextmanager
-def locked(root: Path, *, fresh: bool = False) -> Iterator[DataDir]:
+def locked(root: Path) -> Iterator[DataDir]:
     """Hold a data directory for this process; the lock ends with the process, however it ends.
 
-    Args:
-        root: the directory; made if need be.
-        fresh: empty it of what earlier runs left.
+    It is made if need be.
 
     Raises:
         DataDirError: another process holds it, or it can't be written.
@@ -66,7 +64,4 @@ def locked(root: Path, *, fresh: bool = False) -> Iterator[DataDir]:
         lock.truncate(0)
         lock.write(f"{os.getpid()}\n")
         lock.flush()
-        data = DataDir(root)
-        if fresh:
-            data.empty()
-        yield data
+        yield DataDir(root)

@@ -17,7 +17,7 @@ START_S: Final = 60.0
 
 
 def prepare(settings: BrokerSettings, data: DataDir, screen: Screen) -> tuple[BrokerNode, ...]:
-    """Have Kafka's jars and the nodes' storage in place; start nothing.
+    """Have Kafka's jars and the nodes' storage in place, emptied if that is asked; start nothing.
 
     Raises:
         JarsError: Kafka can't be downloaded, or is not what it should be.
@@ -28,9 +28,11 @@ def prepare(settings: BrokerSettings, data: DataDir, screen: Screen) -> tuple[Br
     if not aot.is_made(kafka):
         screen.step("preparing Kafka for fast starts (once)")
         aot.ensure(kafka)
-    return broker.prepare(
-        data.kafka, kafka, brokers=int(settings.brokers), port=settings.kafka_port
-    )
+    count, port = int(settings.brokers), settings.kafka_port
+    if settings.fresh:
+        broker.free_ports(broker.LOOPBACK, port, count)  # told while the data is still there
+        data.empty()
+    return broker.prepare(data.kafka, kafka, brokers=count, port=port)
 
 
 async def start(
@@ -55,7 +57,7 @@ def run(settings: BrokerSettings) -> int:
     """Run the embedded Kafka alone until SIGINT or SIGTERM; give the exit code."""
     logs.configure(settings, "broker")
     screen = Screen()
-    with datadir.locked(settings.fraudstream_data_dir, fresh=settings.fresh) as data:
+    with datadir.locked(settings.fraudstream_data_dir) as data:
         nodes = prepare(settings, data, screen)
 
         async def bring_up(supervisor: Supervisor) -> None:

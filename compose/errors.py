@@ -5,7 +5,7 @@ FraudstreamError
 ├── BrokerError      the embedded Kafka can't be set up as asked
 ├── DataDirError     the data directory is in use, or can't be used
 ├── StartError       the stack did not come up
-└── PartFailedError  a part kept dying; the stack was ended
+└── PartFailedError  a part can't be started, or kept dying; the stack was ended
 """
 
 from wire.errors import FraudstreamError
@@ -28,4 +28,4 @@ class StartError(FraudstreamError):
 
 
 class PartFailedError(FraudstreamError):
-    """A part died again and again; names it and its log file."""
+    """A part can't be started, or died again and again; names it, and the cause or its log file."""

@@ -1,4 +1,4 @@
-"""Keeps the parts running: restarts one that dies, and gives up on one that keeps dying."""
+"""Keeps the parts running: restarts one that dies, and gives up on one that can't be kept alive."""
 
 import asyncio
 import signal
@@ -9,6 +9,7 @@ import structlog
 
 from compose.child import Child, Part
 from compose.errors import PartFailedError
+from wire.options import USAGE_ERROR
 
 log = structlog.get_logger(__name__)
 FIRST_PAUSE_S: Final = 0.2
@@ -46,7 +47,7 @@ class Supervisor:
         """Wait until a part is given up.
 
         Raises:
-            PartFailedError: names the part and its log file.
+            PartFailedError: names the part, and the cause or its log file.
         """
         await asyncio.shield(self._failed)
 
@@ -76,6 +77,7 @@ class _Kept:
     async def _run(self) -> None:
         clock = asyncio.get_running_loop().time
         deaths = 0
+        came_up = False
         while not self._stopping.is_set():
             born = clock()
             self._child = child = await Child.start(self._part)
@@ -84,9 +86,16 @@ class _Kept:
             code = await child.wait()
             if self._stopping.is_set():
                 return
-            deaths = 1 if clock() - born > SETTLED_AFTER_S else deaths + 1
+            settled = clock() - born > SETTLED_AFTER_S
+            came_up = came_up or settled
+            deaths = 1 if settled else deaths + 1
+            # One that had come up had good settings: what it lacks now may come back.
+            if code == USAGE_ERROR and not came_up:
+                self._give_up(f"can't be started: {child.last_line.removeprefix('error: ')}")
+                return
             if deaths == DEATHS_IN_A_ROW:
-                self._give_up(code)
+                times = f"died {DEATHS_IN_A_ROW} times in a row (last exit code {code})"
+                self._give_up(f"{times}; its log is {self._part.log}")
                 return
             pause = min(FIRST_PAUSE_S * 2 ** (deaths - 1), LONGEST_PAUSE_S)
             log.warning(
@@ -109,11 +118,6 @@ class _Kept:
             async with asyncio.timeout(pause):
                 await self._stopping.wait()
 
-    def _give_up(self, code: int) -> None:
+    def _give_up(self, why: str) -> None:
         if not self._failed.done():
-            self._failed.set_exception(
-                PartFailedError(
-                    f"{self._part.name} died {DEATHS_IN_A_ROW} times in a row "
-                    f"(last exit code {code}); its log is {self._part.log}"
-                )
-            )
+            self._failed.set_exception(PartFailedError(f"{self._part.name} {why}"))

@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from api import listener
 from api.access import exposure, keys
 from api.access.settings import SESSION_KEY_CHARACTERS
+from api.settings import ApiSettings
 from compose import broker, datadir, embedded, foreground, ready
 from compose.broker import BrokerNode
 from compose.child import Part
@@ -23,6 +24,7 @@ from compose.errors import StartError
 from compose.screen import Screen
 from compose.settings import UpSettings
 from compose.supervisor import Supervisor
+from detector.settings import DetectorSettings
 from wire import logs, topics
 from wire.settings import TopicSettings, load
 
@@ -44,24 +46,47 @@ def run(settings: UpSettings) -> int:
     logs.configure(settings, "up")
     screen = Screen()
     with (
-        datadir.locked(settings.fraudstream_data_dir, fresh=settings.fresh) as data,
+        datadir.locked(settings.fraudstream_data_dir) as data,
         contextlib.closing(listener.bind(settings.api_host, settings.api_port)) as sock,
         contextlib.ExitStack() as held,
     ):
         exposure.check(settings, sock)
-        if settings.authenticates:
-            from api.access.gate import Gate  # noqa: PLC0415 - it loads the web framework
-
-            Gate(settings)  # what is wrong with its files is told before anything starts
+        _check(settings)
         # One more for each gateway process, where they can be told apart: metrics need that.
         own = [
             held.enter_context(contextlib.closing(listener.bind("127.0.0.1", 0)))
             for _ in range(settings.api_workers)
         ]
-        nodes = () if settings.is_external else embedded.prepare(settings, data, screen)
+        if settings.is_external:
+            nodes: tuple[BrokerNode, ...] = ()
+            if settings.fresh:
+                data.empty()
+        else:
+            nodes = embedded.prepare(settings, data, screen)
         stack = _Stack(settings, data, nodes, (sock, *own), screen)
         asyncio.run(foreground.run(stack.start, STOP_ORDER, screen))
     return 0
+
+
+def _check(settings: UpSettings) -> None:
+    """Tell what is wrong with the parts' settings and files before anything is started or emptied.
+
+    Raises:
+        FraudstreamError: something is.
+    """
+    given = {name: getattr(settings, name) for name in settings.model_fields_set}
+    if not settings.is_external:
+        given.pop("kafka_broker_url", None)
+    for kind in (ApiSettings, DetectorSettings):
+        load(kind, **{name: given[name] for name in given.keys() & kind.model_fields.keys()})
+    if settings.detector_rules is not None:
+        from detector import rulesfile  # noqa: PLC0415 - the shipped rules need no look
+
+        rulesfile.load(settings.detector_rules)
+    if settings.authenticates:
+        from api.access.gate import Gate  # noqa: PLC0415 - it loads the web framework
+
+        Gate(settings)
 
 
 class _Stack:

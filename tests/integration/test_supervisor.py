@@ -71,6 +71,34 @@ async def test_a_part_that_keeps_dying_is_given_up(
     assert log.read_text() == "tried\n" * DEATHS_IN_A_ROW
 
 
+async def test_a_part_with_bad_settings_is_given_up_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A restart would not help: what it said last is the cause."""
+    monkeypatch.setattr("compose.supervisor.SETTLED_AFTER_S", DEADLINE_S)
+    supervisor = Supervisor()
+    code = "import sys; print('error: A=b: expected c', file=sys.stderr, flush=True); sys.exit(2)"
+    supervisor.start(part(tmp_path / "part.log", code))
+    async with asyncio.timeout(DEADLINE_S):
+        with pytest.raises(PartFailedError, match=r"^part can't be started: A=b: expected c$"):
+            await supervisor.failure()
+    await supervisor.stop()
+    assert (tmp_path / "part.log").read_text().count("error") == 1
+
+
+async def test_a_part_that_had_come_up_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its settings were good: what it lacks for a moment, such as a file, may come back."""
+    monkeypatch.setattr("compose.supervisor.SETTLED_AFTER_S", 0.0)
+    lines: list[str] = []
+    supervisor = Supervisor()
+    code = "import sys; print('tried', flush=True); sys.exit(2)"
+    supervisor.start(part(tmp_path / "part.log", code, on_line=lines.append))
+    await until(lambda: len(lines) > 1)
+    await supervisor.stop()
+
+
 async def test_a_part_that_will_not_stop_is_killed(tmp_path: Path) -> None:
     """SIGTERM ignored ends in SIGKILL after the part's own time."""
     lines: list[str] = []
@@ -184,7 +212,8 @@ def test_fresh_removes_only_what_runs_left(tmp_path: Path) -> None:
     for name in ("kafka", "logs", "mine"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").touch()
-    with locked(tmp_path, fresh=True):
+    with locked(tmp_path) as data:
+        data.empty()
         assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "up.lock"]
 
 

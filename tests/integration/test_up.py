@@ -94,6 +94,39 @@ def test_a_port_in_use_is_one_line_and_code_2(tmp_path: Path) -> None:
     assert result.stderr == f"error: port {port} on 127.0.0.1 is in use by another program\n"
 
 
+@pytest.mark.parametrize("option", ["--port", "--kafka-port"])
+def test_a_start_that_cannot_be_made_empties_nothing(tmp_path: Path, option: str) -> None:
+    """With --fresh the data goes only when nothing is in the way any more."""
+    kept = tmp_path / "kafka" / "kept"
+    kept.parent.mkdir()
+    kept.touch()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        place = {"--port": "0", option: str(taken.getsockname()[1])}
+        options = [word for pair in place.items() for word in pair]
+        result = command("up", "--data-dir", str(tmp_path), "--fresh", *options)
+    assert result.returncode == 2
+    assert kept.exists()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("MAX_BATCH_RECORDS", "abc"), ("DETECTOR_RULES", "bad.toml")]
+)
+def test_what_a_part_would_refuse_is_told_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    """One line names the variable, or file and rule; no log of any part is begun."""
+    monkeypatch.chdir(tmp_path)
+    Path("bad.toml").write_text('[[rules]]\nid = "x"\nkind = "nonsense"\n')
+    monkeypatch.setenv(variable, value)
+    result = command("up", "--data-dir", str(tmp_path / "d"), "--port", "0")
+    assert (result.returncode, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+    assert result.stderr.startswith("error: ")
+    assert value in result.stderr
+    assert not (tmp_path / "d" / "logs").exists()
+
+
 def test_it_uses_a_kafka_of_the_users_own(up: Callable[..., Stack], kafka_address: str) -> None:
     """With --kafka no broker is started; the topics are made and the round trip works."""
     name = uuid.uuid4().hex
