@@ -100,15 +100,17 @@ def read(path: Path) -> list[StoredKey]:
 def changing(path: Path) -> Iterator[list[StoredKey]]:
     """Give the keys to change in place, and write them, with nobody else writing meanwhile.
 
-    A file that is not there yet begins empty. Nothing is written if the block raises.
+    A file that is not there yet begins empty. Nothing is written if the block raises. Whoever
+    could read the file before still can, and nobody else.
 
     Raises:
-        KeyFileError: the file can't be read or written.
+        KeyFileError: the file can't be read or written, or not left to whom it belongs.
     """
     path = path.resolve()  # a link stays one
     try:
         with path.with_name(path.name + ".lock").open("wb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
+            _leave_to_owner(lock.fileno(), path)
             keys = read(path) if path.exists() else []
             yield keys
             _write(path, _checked(keys, str(path)))
@@ -123,10 +125,12 @@ def utc_now() -> datetime:
 
 def _write(path: Path, keys: list[StoredKey]) -> None:
     content = msgspec.json.format(msgspec.json.encode(_File(keys)), indent=2) + b"\n"
-    # With mode 0600 from its first byte on; whoever reads sees the old file or the new one whole.
+    # With mode 0600, or the old one's, from its first byte on; whoever reads sees the old file or
+    # the new one whole.
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
+            _leave_to_owner(file.fileno(), path)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -139,6 +143,24 @@ def _write(path: Path, keys: list[StoredKey]) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _leave_to_owner(descriptor: int, path: Path) -> None:
+    """Give a file beside another that one's owner, group and mode: a gateway must still read it."""
+    try:
+        kept = path.stat()
+    except FileNotFoundError:
+        return
+    made = os.fstat(descriptor)
+    try:
+        if (made.st_uid, made.st_gid) != (kept.st_uid, kept.st_gid):
+            os.fchown(descriptor, kept.st_uid, kept.st_gid)
+        os.fchmod(descriptor, stat.S_IMODE(kept.st_mode))
+    except PermissionError as error:
+        whose = f"user {kept.st_uid} and group {kept.st_gid}"
+        raise KeyFileError(
+            f"{path} belongs to {whose}: only they, or root, can change it"
+        ) from error
 
 
 def _checked(keys: list[StoredKey], where: str) -> list[StoredKey]:

@@ -1,9 +1,11 @@
 """API keys: made, kept as hashes, read anew, and checked."""
 
+import errno
 import hashlib
 import hmac
 import json
 import multiprocessing
+import os
 import stat
 from datetime import timedelta
 from pathlib import Path
@@ -51,6 +53,38 @@ def test_a_key_stands_for_its_principal(file: KeyFile) -> None:
         (f"key:{key_id(first)}", "anna", {"stream:fraud"}),
         (f"key:{key_id(second)}", "ben", {"metrics:read"}),
     ]
+
+
+def test_a_change_leaves_the_file_to_whom_it_belongs(file: KeyFile) -> None:
+    """A gateway's own user, or its group, reads what root has changed."""
+    text = file.add()
+    others = 12_345 if os.geteuid() == 0 else -1  # only root can give a file away
+    os.chown(file.path, others, others)
+    file.path.chmod(0o640)
+    before = file.path.stat()
+    file.revoke(text)
+    after = file.path.stat()
+    assert before.st_ino != after.st_ino  # replaced, not written into
+    assert (before.st_uid, before.st_gid) == (after.st_uid, after.st_gid)
+    assert stat.S_IMODE(after.st_mode) == 0o640
+
+
+def test_a_file_that_cannot_be_left_to_its_owner_is_not_changed(
+    file: KeyFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Better no change than one that locks the gateway out and is called done."""
+    text = file.add()
+    before = file.path.read_bytes()
+
+    def refuse(*_: int) -> None:  # as the kernel does to all but root and the owner
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "fchmod", refuse)
+    with pytest.raises(KeyFileError, match="belongs to user"):
+        file.revoke(text)
+    assert file.path.read_bytes() == before
+    left = {each.name for each in file.path.parent.iterdir()}
+    assert left == {"keys.json", "keys.json.lock"}
 
 
 def test_the_file_holds_no_key(file: KeyFile) -> None:
