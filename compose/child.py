@@ -12,8 +12,11 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Final
 
+import structlog
+
 from compose import leash
 
+log = structlog.get_logger(__name__)
 LOG_BYTES: Final = 10_000_000
 """A part's log file is rotated at this size; one older file is kept."""
 LINE_BYTES: Final = 65_536
@@ -101,7 +104,11 @@ class Child:
             self.last_line = text or self.last_line
             self._log.emit(logging.makeLogRecord({"msg": text}))
             if on_line is not None:
-                on_line(text)
+                try:
+                    on_line(text)
+                except Exception:  # else nobody would empty the pipe, and the part stand still
+                    log.exception("lines are passed on no more", name=self.part.name)
+                    on_line = None
 
 
 async def _line(stream: asyncio.StreamReader) -> bytes:

@@ -11,9 +11,9 @@ from compose.supervisor import Supervisor
 async def run(
     start: Callable[[Supervisor], Awaitable[None]], order: Sequence[str], screen: Screen
 ) -> None:
-    """Start the parts and keep them until SIGINT or SIGTERM, then stop them in order.
+    """Start the parts and keep them until SIGINT, SIGTERM or SIGHUP, then stop them in order.
 
-    A second signal ends everything at once.
+    A second SIGINT or SIGTERM ends everything at once.
 
     Args:
         start: starts the parts; it is cancelled when the signal comes before it is through.
@@ -43,8 +43,12 @@ def _on_signal(supervisor: Supervisor) -> asyncio.Event:
             supervisor.kill()
         stop.set()
 
+    loop = asyncio.get_running_loop()
     for signum in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(signum, note)
+        loop.add_signal_handler(signum, note)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # else nohup started us
+        # A terminal's end is told by the system and by the shell: it does not ask twice.
+        loop.add_signal_handler(signal.SIGHUP, stop.set)
     return stop
 
 

@@ -1,9 +1,15 @@
-"""What `up` tells its user: steps and warnings on standard error, the ready line on output."""
+"""What `up` tells its user: steps and warnings on standard error, the ready line on output.
 
+The user may have gone, with the terminal or the pipe: what is told then is dropped, and the stack
+goes on, or ends in order.
+"""
+
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
@@ -11,34 +17,42 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from compose.jars import Report
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Pass it on; rich would end the program, and its parts with it."""
+        raise BrokenPipeError
+
+
 class Screen:
     """The terminal, or the pipes in its place."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True, highlight=False)
+        self._console = _Console(stderr=True, highlight=False)
 
     def step(self, text: str) -> None:
         """Say what is being done."""
-        self._console.print(f"[dim]·[/dim] {text}", soft_wrap=True)
+        with _heard_or_not(sys.stderr):
+            self._console.print(f"[dim]·[/dim] {text}", soft_wrap=True)
 
     def ready(self, url: str, logs: Path) -> None:
         """Print the one line that programs wait for, and where to look next."""
-        sys.stdout.write(f"ready {url}\n")
-        sys.stdout.flush()
-        self._console.print(
-            f"  dashboard  {url}/\n"
-            f"  streams    curl -N {url}/stream/fraud   (a browser shows a live page)\n"
-            f"  API        {url}/docs\n"
-            f"  logs       {logs}\n"
-            "  Ctrl-C stops everything; the data stays",
-            markup=False,
-            soft_wrap=True,
-        )
+        self.line(f"ready {url}")
+        with _heard_or_not(sys.stderr):
+            self._console.print(
+                f"  dashboard  {url}/\n"
+                f"  streams    curl -N {url}/stream/fraud   (a browser shows a live page)\n"
+                f"  API        {url}/docs\n"
+                f"  logs       {logs}\n"
+                "  Ctrl-C stops everything; the data stays",
+                markup=False,
+                soft_wrap=True,
+            )
 
     def line(self, text: str) -> None:
         """Pass on a line that a part has for the user."""
-        sys.stdout.write(text + "\n")
-        sys.stdout.flush()
+        with _heard_or_not(sys.stdout):
+            sys.stdout.write(text + "\n")
+            sys.stdout.flush()
 
     @contextmanager
     def download(self, title: str) -> Iterator[Report]:
@@ -51,3 +65,14 @@ class Screen:
                 progress.update(task, completed=done, total=total, visible=True)
 
             yield report
+
+
+@contextmanager
+def _heard_or_not(stream: TextIO) -> Iterator[None]:
+    """Once nobody is there to hear, let all that follows go nowhere, and what is buffered too."""
+    try:
+        yield
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)

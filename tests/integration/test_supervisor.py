@@ -172,6 +172,84 @@ asyncio.run(main())
     await until(lambda: processes("orphan") == [])
 
 
+ORDERLY = """
+import signal, sys, time
+def end(*_):
+    time.sleep(0.2)
+    print("ended in order", flush=True)
+    sys.exit(0)
+signal.signal(signal.SIGTERM, end)
+print("up", flush=True)
+time.sleep(99)
+"""
+FOREGROUND = """
+import asyncio, pathlib, sys
+from compose import foreground
+from compose.child import Part
+from compose.screen import Screen
+
+screen = Screen()
+
+async def start(supervisor):
+    argv = (sys.executable, "-c", {code!r})
+    supervisor.start(Part("part", argv, pathlib.Path({log!r}), on_line=screen.line))
+
+asyncio.run(foreground.run(start, ("part",), screen))
+"""
+
+
+async def test_a_closed_terminal_ends_the_parts_in_order(tmp_path: Path) -> None:
+    """SIGHUP, told twice and with nobody to hear what is said, is no kill."""
+    log = tmp_path / "part.log"
+    reader, writer = os.pipe()
+    os.close(reader)
+    script = FOREGROUND.format(code=ORDERLY, log=str(log))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", script, stdout=writer, stderr=writer
+    )
+    os.close(writer)
+    await until(lambda: log.exists() and log.read_text() == "up\n")
+    process.send_signal(signal.SIGHUP)
+    await asyncio.sleep(0.05)  # the second one comes while the part ends
+    process.send_signal(signal.SIGHUP)
+    async with asyncio.timeout(DEADLINE_S):
+        assert await process.wait() == 0
+    assert log.read_text() == "up\nended in order\n"
+
+
+async def test_what_nohup_has_started_outlives_the_terminal(tmp_path: Path) -> None:
+    """SIGHUP that was ignored at the start stays so."""
+    log = tmp_path / "part.log"
+    script = FOREGROUND.format(code=ORDERLY, log=str(log))
+    process = await asyncio.create_subprocess_exec(
+        "nohup", sys.executable, "-c", script, cwd=tmp_path
+    )
+    await until(lambda: log.exists() and log.read_text() == "up\n")
+    process.send_signal(signal.SIGHUP)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.5):  # longer than the part takes to end
+            await process.wait()
+    assert log.read_text() == "up\n"
+    process.send_signal(signal.SIGTERM)
+    async with asyncio.timeout(DEADLINE_S):
+        assert await process.wait() == 0
+    assert log.read_text() == "up\nended in order\n"
+
+
+async def test_a_part_goes_on_when_its_lines_can_be_passed_on_no_more(tmp_path: Path) -> None:
+    """Its output is still taken off the pipe, and kept."""
+    log = tmp_path / "part.log"
+
+    def gone(_line: str) -> None:
+        raise BrokenPipeError
+
+    supervisor = Supervisor()
+    code = f"for _ in range(2000): print('x' * 99)\n{SLEEP}"
+    supervisor.start(part(log, code, on_line=gone))
+    await until(lambda: log.exists() and log.read_text().endswith("up\n"))
+    await supervisor.stop()
+
+
 async def test_a_log_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A part that talks without end fills no disk: its log is rotated, one older file is kept."""
     monkeypatch.setattr("compose.child.LOG_BYTES", 10_000)
