@@ -14,7 +14,7 @@ from aiokafka.errors import (
     for_code,
 )
 
-from wire import access, kafka, offsets
+from wire import access, kafka, offsets, retention
 from wire.errors import FraudstreamError
 from wire.settings import KafkaSettings, TopicSettings
 
@@ -58,6 +58,7 @@ async def ensure(settings: TopicSettings, *, patience: float | None = None) -> d
         counts = await _all_counts(client, settings)
         if made:
             await _led(settings, counts)
+        await retention.check(client, settings.transactions_topic)
     except (KafkaError, TimeoutError) as error:
         raise TopicsError(f"the topics can't be made: {error}") from error
     finally:

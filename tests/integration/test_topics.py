@@ -1,6 +1,8 @@
 """Making the topics."""
 
+import pytest
 from confluent_kafka import Consumer, TopicPartition
+from structlog.testing import capture_logs
 
 from tests.conftest import topic_settings
 from wire import topics
@@ -18,3 +20,19 @@ async def test_topics_that_are_made_can_be_used_at_once(kafka_address: str) -> N
                 place = TopicPartition(name, partition)
                 assert asker.get_watermark_offsets(place, timeout=20) == (0, 0)
     asker.close()
+
+
+A_YEAR_H = 365 * 24
+"""How long the embedded broker keeps the offsets of a group without members."""
+
+
+@pytest.mark.parametrize(("hours", "warned"), [(A_YEAR_H - 1, 0), (A_YEAR_H, 1)])
+async def test_offsets_that_go_before_the_records_are_warned_of(
+    kafka_address: str, hours: int, warned: int
+) -> None:
+    """A detector that comes back without its offsets would decide again on what is still there."""
+    settings = topic_settings(kafka_address, retention_hours=hours)
+    with capture_logs() as logged:
+        await topics.ensure(settings)
+    found = [line for line in logged if line["log_level"] == "warning"]
+    assert [line["offsets_retention_minutes"] for line in found] == [A_YEAR_H * 60] * warned
