@@ -91,39 +91,54 @@ def _bootstrap_checkpoint(kafka: Installation) -> Path:
     """Give the first records of a cluster's metadata log: the feature levels of this Kafka.
 
     They name no cluster and no node, so Kafka's own tool writes them once for each installation.
+
+    Raises:
+        BrokerError: it can't, in time or at all.
     """
     kept = kafka.home / _CHECKPOINT
     if kept.exists():
         return kept
-    with TemporaryDirectory(dir=kafka.home) as scratch:
-        log_dir = Path(scratch) / "log"
-        properties = Path(scratch) / "format.properties"
-        properties.write_text(
-            as_properties(
-                {
-                    "process.roles": "broker,controller",
-                    "node.id": "1",
-                    "controller.listener.names": "CONTROLLER",
-                    "controller.quorum.voters": "1@localhost:1",
-                    "listeners": "PLAINTEXT://localhost:2,CONTROLLER://localhost:1",
-                    "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
-                    "log.dirs": str(log_dir),
-                }
-            )
-        )
-        tool = ("kafka.tools.StorageTool", "format", "-t", _kafka_uuid(), "-c", str(properties))
-        done = subprocess.run(  # noqa: S603 - our own command line
-            jvm.command(kafka, *tool),
-            env=os.environ | jvm.ENVIRONMENT,
-            capture_output=True,
-            text=True,
-            timeout=FORMAT_TIMEOUT_S,
-            check=False,
-        )
-        if done.returncode != 0:
-            raise BrokerError(f"Kafka can't format its storage: {done.stderr.strip()[-500:]}")
-        (log_dir / _CHECKPOINT).replace(kept)
+    try:
+        with TemporaryDirectory(dir=kafka.home) as scratch:
+            _format(kafka, Path(scratch)).replace(kept)
+    except OSError as error:
+        raise BrokerError(f"can't write to {kafka.home}: {error.strerror}") from error
+    except subprocess.TimeoutExpired as error:
+        raise BrokerError(
+            f"Kafka did not format its storage within {FORMAT_TIMEOUT_S:g} s"
+        ) from error
     return kept
+
+
+def _format(kafka: Installation, scratch: Path) -> Path:
+    """Have Kafka's tool format storage below a directory; give the checkpoint that it writes."""
+    log_dir = scratch / "log"
+    properties = scratch / "format.properties"
+    properties.write_text(
+        as_properties(
+            {
+                "process.roles": "broker,controller",
+                "node.id": "1",
+                "controller.listener.names": "CONTROLLER",
+                "controller.quorum.voters": "1@localhost:1",
+                "listeners": "PLAINTEXT://localhost:2,CONTROLLER://localhost:1",
+                "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
+                "log.dirs": str(log_dir),
+            }
+        )
+    )
+    tool = ("kafka.tools.StorageTool", "format", "-t", _kafka_uuid(), "-c", str(properties))
+    done = subprocess.run(  # noqa: S603 - our own command line
+        jvm.command(kafka, *tool),
+        env=os.environ | jvm.ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=FORMAT_TIMEOUT_S,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise BrokerError(f"Kafka can't format its storage: {done.stderr.strip()[-500:]}")
+    return log_dir / _CHECKPOINT
 
 
 def _kafka_uuid() -> str:

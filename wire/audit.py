@@ -10,6 +10,7 @@ bounded: of the same event from the same address only so many lines are written,
 says how many were not (`unwritten`).
 """
 
+import errno
 import os
 import time
 from collections import OrderedDict
@@ -91,6 +92,7 @@ class Audit:
         self._clock = clock
         self._path = path
         self._file: int | None = None
+        self._is_cut_off = False
         self._floods = Buckets(FLOOD_RATE, FLOOD_BURST, MOST_FLOODS)
         self._unwritten: OrderedDict[tuple[Event, str], int] = OrderedDict()
         if path is not None:
@@ -155,15 +157,26 @@ class Audit:
             if self._file is None or _was_moved(self._file, path):
                 self._reopen(path)
             assert self._file is not None  # noqa: S101 - opened, or raised
-            os.write(self._file, msgspec.json.encode(line) + b"\n")
+            self._append(self._file, msgspec.json.encode(line) + b"\n")
         except OSError as error:
             log.error("audit log not written", cause=error.strerror, audit=line)  # noqa: TRY400
+
+    def _append(self, file: int, data: bytes) -> None:
+        """Write a line; after one that was cut off (a full disk), begin with that one's end."""
+        if self._is_cut_off:
+            data = b"\n" + data
+        written = os.write(file, data)
+        if written < len(data):
+            self._is_cut_off = True
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._is_cut_off = False
 
     def _reopen(self, path: Path) -> None:
         if self._file is not None:
             os.close(self._file)
             self._file = None
         self._file = _opened(path)
+        self._is_cut_off = False
 
 
 def opened(settings: AuditSettings, part: str) -> Audit:

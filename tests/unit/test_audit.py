@@ -1,6 +1,7 @@
 """The audit log: one line an event, in a file of its own, through rotation and floods."""
 
 import json
+import resource
 import stat
 from pathlib import Path
 
@@ -124,3 +125,23 @@ def test_what_cannot_be_written_is_logged(tmp_path: Path) -> None:
     log.record(Event.KEY_CREATED, key="key-8")
     assert [line["key"] for line in lines(path)] == ["key-8"]
     log.close()
+
+
+def test_a_line_that_was_cut_off_spoils_no_other(tmp_path: Path) -> None:
+    """Where the disk takes half of a line, the whole is logged, and the next one begins anew."""
+    path = tmp_path / "audit.log"
+    log = Audit("api", path)
+    log.record(Event.KEY_CREATED, key="key-7")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with capture_logs() as logged:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 20, hard))
+        try:
+            log.record(Event.KEY_CREATED, key="key-8")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    log.record(Event.KEY_CREATED, key="key-9")
+    log.close()
+    assert [line["audit"]["key"] for line in logged] == ["key-8"]
+    first, half, last = path.read_text().splitlines()
+    assert len(half) == 20
+    assert [json.loads(line)["key"] for line in (first, last)] == ["key-7", "key-9"]

@@ -102,6 +102,24 @@ def test_storage_is_formatted_once(kafka: Installation, tmp_path: Path) -> None:
     assert (first.log_dir / "bootstrap.checkpoint").read_bytes() == b"feature levels"
 
 
+def test_a_format_that_takes_too_long_is_told(
+    kafka: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one line, as all that is wrong with a start; nothing is left beside the jars."""
+    (kafka.home / "bootstrap.checkpoint").unlink()
+    monkeypatch.setattr("compose.storage.FORMAT_TIMEOUT_S", 0.001)
+    with pytest.raises(BrokerError, match=r"did not format its storage within 0\.001 s"):
+        broker.prepare(tmp_path / "data", kafka, port=0)
+    assert [*kafka.home.iterdir()] == []
+
+
+def test_a_cache_that_cannot_be_written_is_told(kafka: Installation, tmp_path: Path) -> None:
+    """With its place and the cause."""
+    gone = kafka._replace(home=tmp_path / "gone")
+    with pytest.raises(BrokerError, match=r"can't write to .*gone: No such file or directory"):
+        broker.prepare(tmp_path / "data", gone, port=0)
+
+
 def test_nodes_share_the_cluster_only(kafka: Installation, tmp_path: Path) -> None:
     """Three nodes have one cluster id, and an id and a directory id of their own."""
     nodes = broker.prepare(tmp_path / "data", kafka, brokers=3, port=0)
