@@ -34,6 +34,8 @@ from wire.messages import (
 
 MAX_FIELD_ERRORS: Final = 32
 """Most errors listed for one refused transaction."""
+MAX_NAME_TOLD: Final = 64
+"""Most characters that are told of an unknown field's name: the sender's may have any length."""
 MAX_TRANSACTION_BYTES: Final = 16_384
 """Largest transaction accepted, in bytes of JSON as sent."""
 
@@ -80,6 +82,12 @@ class Accepted(Struct, frozen=True):
 
 
 _posted = msgspec.json.Decoder(Posted)
+_raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
+# Made once: to make them takes ten times as long as to explain a refusal with them.
+_fields: Final = {
+    field.name: (f"/{field.name}", field.required, msgspec.json.Decoder(field.type))
+    for field in msgspec.structs.fields(Posted)
+}
 
 
 def accept(body: bytes | memoryview) -> Accepted:
@@ -197,7 +205,7 @@ def _refuse_beyond_utc(moment: datetime) -> None:
 def _explain(body: bytes, error: Exception) -> MessageError:
     """Say everything that is wrong with a refused body, field by field."""
     try:
-        document = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+        document = _raw_fields.decode(body)
         found = tuple(islice(_field_errors(document), MAX_FIELD_ERRORS))
     except msgspec.ValidationError:
         return MessageError("not a transaction", (FieldError("", "must be a JSON object"),))
@@ -209,17 +217,26 @@ def _explain(body: bytes, error: Exception) -> MessageError:
 
 
 def _field_errors(document: dict[str, msgspec.Raw]) -> Iterator[FieldError]:
-    fields = {field.name: field for field in msgspec.structs.fields(Posted)}
-    for name, field in fields.items():
-        if name not in document:
-            if field.required:
-                yield FieldError(f"/{name}", "is required")
+    for name, (pointer, required, decoder) in _fields.items():
+        token = document.get(name)
+        if token is None:
+            if required:
+                yield FieldError(pointer, "is required")
         elif name == "amount":
-            yield from _amount_errors(document[name])
+            yield from _amount_errors(token)
         else:
-            yield from _value_errors(f"/{name}", document[name], field.type)
-    for name in document.keys() - fields.keys():
-        yield FieldError(_pointer(name), "is not a field of a transaction")
+            yield from _value_errors(pointer, token, decoder)
+    for name in document:
+        if name not in _fields:
+            yield _unknown(name)
+
+
+def _unknown(name: str) -> FieldError:
+    detail = "is not a field of a transaction"
+    if len(name) > MAX_NAME_TOLD:
+        name = name[:MAX_NAME_TOLD]
+        detail += f"; its name goes on, {MAX_NAME_TOLD} characters are told"
+    return FieldError(_pointer(name), detail)
 
 
 def _amount_errors(token: msgspec.Raw) -> Iterator[FieldError]:
@@ -231,9 +248,11 @@ def _amount_errors(token: msgspec.Raw) -> Iterator[FieldError]:
         yield FieldError("/amount", AMOUNT_EXPECTED)
 
 
-def _value_errors(pointer: str, token: msgspec.Raw, kind: Any) -> Iterator[FieldError]:
+def _value_errors(
+    pointer: str, token: msgspec.Raw, decoder: msgspec.json.Decoder[Any]
+) -> Iterator[FieldError]:
     try:
-        value = msgspec.json.decode(token, type=kind)
+        value = decoder.decode(token)
     except msgspec.ValidationError as error:
         yield FieldError(pointer, str(error))
     else:

@@ -15,7 +15,7 @@ from wire.messages import (
     encode,
     instant,
 )
-from wire.posted import MAX_FIELD_ERRORS, accept
+from wire.posted import MAX_FIELD_ERRORS, MAX_NAME_TOLD, accept
 
 AMOUNT_EXPECTED = "must be greater than 0, with at most 18 digits, 4 of them after the point"
 
@@ -139,6 +139,16 @@ def test_the_list_of_errors_is_bounded() -> None:
     """A body of a thousand unknown fields gets a short answer."""
     body = json.dumps({f"x{n}": n for n in range(1000)}).encode()
     assert len(errors_of(body)) == MAX_FIELD_ERRORS
+
+
+def test_what_is_told_of_an_unknown_name_is_bounded() -> None:
+    """A refusal does not hold what was sent: of a long name it tells the beginning, and says so."""
+    short, long = errors_of(post(**{"x" * MAX_NAME_TOLD: 1, "y" * 10_000: 1}))
+    assert short == FieldError("/" + "x" * MAX_NAME_TOLD, "is not a field of a transaction")
+    assert long.pointer == "/" + "y" * MAX_NAME_TOLD
+    assert long.detail == (
+        "is not a field of a transaction; its name goes on, 64 characters are told"
+    )
 
 
 @pytest.mark.parametrize(
