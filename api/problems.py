@@ -1,11 +1,11 @@
 """Problem details for HTTP (RFC 9457): every error answer of the gateway has this form."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any, Final
 
+import msgspec
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -107,7 +107,7 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's own word
         document = self.document()
         if of := logs.request_id.get():
             document["request_id"] = of
-        body = json.dumps(document, ensure_ascii=False).encode()
+        body = msgspec.json.encode(document)
         return Response(body, self.kind.status, headers, MEDIA_TYPE)
 
 

@@ -1,25 +1,24 @@
 """Many transactions in one body: each validated and sent as it is read, all answered at the end."""
 
 import asyncio
-import json
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from starlette.types import Receive
 
 from api.edge.limits import Spend
 from api.errors import DeliveryError, OverloadedError
-from api.ingest import answers, bodies
+from api.ingest import answers, bodies, refusals, tally
 from api.ingest.answers import Answer
 from api.ingest.batch import Batch
-from api.ingest.failures import invalid, undelivered
 from api.ingest.lines import Lines
 from api.ingest.outbox import Outbox
+from api.ingest.refusals import Refusals
+from api.ingest.tally import Entry, Tally, Unsent
+from api.ingest.turns import Turn
 from api.ingest.verdicts import Verdicts
 from api.problems import (
-    INVALID_TRANSACTION,
-    KAFKA_UNAVAILABLE,
     NOT_JSON,
     TOO_LARGE,
     Problem,
@@ -30,35 +29,17 @@ from wire.errors import MessageError
 from wire.messages import encode
 from wire.posted import Accepted, accept
 
-MAX_ERRORS_PER_RECORD: Final = 4
-"""Most field errors told for one record of a batch."""
 TOGETHER: Final = 250
-"""How many records are taken together; other requests get their turn after each such share."""
+"""How many records are taken together: if they are valid, less than a turn's work."""
 
 _array = msgspec.json.Decoder(list[msgspec.Raw])
-
-
-class _Accepted(msgspec.Struct, gc=False):
-    """What is told of a record that Kafka has."""
-
-    index: int
-    status: int
-    transaction_id: str
-
-
-class _Refused(msgspec.Struct):
-    """What is told of any other."""
-
-    index: int
-    status: int
-    error: dict[str, Any]
 
 
 class Results:
     """What became of each record of one body, in order.
 
     Bounds: the settings' max_batch_records, and per record a transaction_id of at most 64
-    characters or one problem.
+    characters; of refusals those of `Refusals`.
     """
 
     def __init__(
@@ -72,8 +53,11 @@ class Results:
         self._verdicts = verdicts
         self._max_bytes = settings.max_transaction_bytes
         self._patience = settings.delivery_timeout
-        self._entries: list[tuple[str, Batch] | Problem] = []
+        self._entries: list[Entry] = []
         self._batches: dict[Batch, None] = {}
+        self._unsent: dict[str, Unsent] = {}
+        self._refusals = Refusals()
+        self._turn = Turn()
         self._spend = spend
         self._paid = 1  # with the request
 
@@ -94,7 +78,9 @@ class Results:
                 for record in share:
                     if (left := self._take_one(record)) is not None:
                         await self._wait_for_room(left)
-            await asyncio.sleep(0)
+                    if self._turn.over:
+                        await self._turn.pass_on()
+            await self._turn.pass_on()
 
     def _take_together(self, records: Sequence[bytes]) -> bool:
         """Take all of some records or, where one is refused or unusual, none."""
@@ -114,12 +100,12 @@ class Results:
     def _take_one(self, record: bytes) -> Accepted | None:
         """Take a record; give it back if there is no room for it."""
         if len(record) > self._max_bytes:
-            self._entries.append(bodies.too_large("max_transaction_bytes", self._max_bytes))
+            self._entries.append(refusals.too_large(self._max_bytes))
             return None
         try:
             accepted = accept(record)
         except MessageError as error:
-            self._entries.append(invalid(error, MAX_ERRORS_PER_RECORD))
+            self._entries.append(self._refusals.of(error))
             return None
         try:
             self._put(accepted)
@@ -136,7 +122,7 @@ class Results:
             except OverloadedError as error:
                 if patient:
                     continue
-                self._entries.append(undelivered(error, accepted.transaction_id))
+                self._give_up(accepted, error)
             return
 
     def _put(self, accepted: Accepted) -> None:
@@ -145,10 +131,15 @@ class Results:
         except OverloadedError:
             raise
         except DeliveryError as error:
-            self._entries.append(undelivered(error, accepted.transaction_id))
+            self._give_up(accepted, error)
         else:
             self._entries.append((accepted.transaction_id, batch))
             self._batches[batch] = None
+
+    def _give_up(self, accepted: Accepted, error: DeliveryError) -> None:
+        # The same for all records that fail alike; a traceback would hold what was being done.
+        unsent = self._unsent.setdefault(str(error), Unsent(error.with_traceback(None)))
+        self._entries.append((accepted.transaction_id, unsent))
 
     async def answer(self) -> Answer:
         """Wait until everything sent is settled; answer for all records.
@@ -156,39 +147,19 @@ class Results:
         Raises:
             Problem: not one record was accepted, and all for the same sort of cause.
         """
-        accepted, rejected = await self._settle()
-        body = self._written(accepted)
-        if accepted and not rejected:
-            return answers.json_answer(202, body)
-        if not accepted:
-            retriable = {problem.kind.retriable for problem in rejected}
-            if retriable != {True, False}:
-                raise self._refusal(rejected, body)
-        return answers.json_answer(207, body)
+        told = await self._told()
+        if (refusal := told.refusal()) is not None:
+            raise refusal
+        return answers.json_answer(207 if told.rejected else 202, encode(told.document()))
 
     async def cut_short(self, cause: Problem) -> Problem:
         """Say why reading ended before the body did, and what became of the records until there."""
-        accepted, _ = await self._settle()
-        return _with_results(cause, self._written(accepted))
+        return (await self._told()).added_to(cause)
 
-    async def _settle(self) -> tuple[int, list[Problem]]:
+    async def _told(self) -> Tally:
         for batch in self._batches:
             await batch.landed()
-        if any(batch.error is not None for batch in self._batches):
-            self._entries = [_outcome(entry) for entry in self._entries]
-        accepted = [entry[0] for entry in self._entries if isinstance(entry, tuple)]
-        self._verdicts.accepted_all(accepted)
-        return len(accepted), [entry for entry in self._entries if isinstance(entry, Problem)]
-
-    def _written(self, accepted: int) -> bytes:
-        results = [
-            _Accepted(index, 202, entry[0])
-            if isinstance(entry, tuple)
-            else _Refused(index, entry.kind.status, entry.document())
-            for index, entry in enumerate(self._entries)
-        ]
-        rejected = len(results) - accepted
-        return encode({"accepted": accepted, "rejected": rejected, "results": results})
+        return await tally.of(self._entries, self._verdicts, self._turn)
 
     async def _room(self) -> bool:
         try:
@@ -198,17 +169,6 @@ class Results:
             self._patience = 0.0
             return False
         return True
-
-    @staticmethod
-    def _refusal(rejected: list[Problem], body: bytes) -> Problem:
-        if not rejected:
-            empty = Problem(INVALID_TRANSACTION, "the body holds no transaction")
-            return _with_results(empty, body)
-        if rejected[0].kind.retriable:
-            kinds = {problem.kind for problem in rejected}
-            kind = kinds.pop() if len(kinds) == 1 else KAFKA_UNAVAILABLE
-            return _with_results(Problem(kind, "no transaction is known to be in Kafka"), body)
-        return _with_results(Problem(INVALID_TRANSACTION, "no transaction is valid"), body)
 
 
 async def take_array(body: bytes, results: Results, max_records: int) -> None:
@@ -261,18 +221,7 @@ async def _take(lines: Sequence[bytes], results: Results, settings: ApiSettings)
         raise _too_many(settings.max_batch_records)
 
 
-def _outcome(entry: tuple[str, Batch] | Problem) -> tuple[str, Batch] | Problem:
-    """Tell what became of a record whose batch is settled."""
-    if isinstance(entry, tuple) and entry[1].error is not None:
-        return undelivered(entry[1].error, entry[0])
-    return entry
-
-
 def _too_many(limit: int) -> Problem:
     return Problem(
         TOO_LARGE, f"max_batch_records: at most {limit} are taken", limit="max_batch_records"
     )
-
-
-def _with_results(problem: Problem, body: bytes) -> Problem:
-    return Problem(problem.kind, problem.detail, **problem.extra, **json.loads(body))

@@ -12,6 +12,7 @@ from api import problems
 from api.access import routes
 from api.access.session import PLAIN_NAME, SECURE_NAME
 from api.edge.limits import FREE
+from api.ingest.refusals import MAX_ERRORS_PER_RECORD, MAX_EXPLAINED_BYTES
 from api.problems import Kind
 from api.schemas import components, ref
 from api.settings import ApiSettings
@@ -78,6 +79,8 @@ Every 2xx means that Kafka has the record, on all in-sync replicas.
   causes), 422 if all were invalid, 503 if all failed for a retriable cause; always with the
   results in order. NDJSON is taken as it arrives: when a body is cut short (408, 413), the
   results say what was accepted before. An array is taken as a whole or, over a limit, not at all.
+  Of invalid records at most {max_errors_per_record} fields are told, and once that has come to
+  {max_explained_bytes} bytes, one sentence stands for the fields of each further one.
 
 After `not-acknowledged` the record may or may not be in Kafka: sent again with the same
 `transaction_id` it gets one verdict all the same. A field given twice in one object is an error.
@@ -161,7 +164,11 @@ def _post(settings: ApiSettings) -> dict[str, Any]:
         "tags": ["transactions"],
         "operationId": "post_transactions",
         "summary": "Take transactions in",
-        "description": _DESCRIPTION.format(**settings.model_dump()),
+        "description": _DESCRIPTION.format(
+            **settings.model_dump(),
+            max_errors_per_record=MAX_ERRORS_PER_RECORD,
+            max_explained_bytes=MAX_EXPLAINED_BYTES,
+        ),
         "parameters": [
             {
                 "name": "Prefer",

@@ -1,0 +1,107 @@
+"""What became of the records of one body, written down as it is told."""
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from api.errors import DeliveryError
+from api.ingest import refusals
+from api.ingest.batch import Batch
+from api.ingest.failures import undelivered
+from api.ingest.refusals import Refusal
+from api.ingest.turns import Turn
+from api.ingest.verdicts import Verdicts
+from api.problems import INVALID_TRANSACTION, KAFKA_UNAVAILABLE, Kind, Problem
+from wire.messages import encode
+
+WRITTEN_TOGETHER: Final = 250
+"""How many results are written before it is asked whether others should have their turn."""
+
+
+class Unsent(NamedTuple):
+    """Stands in place of a batch for records that were put into none."""
+
+    error: DeliveryError
+
+
+Entry = tuple[str, Batch | Unsent] | Refusal
+"""A valid record's transaction_id and where it is; or why it is none."""
+
+
+class _Accepted(msgspec.Struct, gc=False):
+    """What is told of a record that Kafka has."""
+
+    index: int
+    status: int
+    transaction_id: str
+
+
+class _Refused(msgspec.Struct):
+    """What is told of any other."""
+
+    index: int
+    status: int
+    error: msgspec.Raw
+
+
+class Tally(NamedTuple):
+    """What became of all records of a body."""
+
+    accepted: int
+    rejected: int
+    results: msgspec.Raw
+    """The result of each in order, as JSON."""
+    causes: set[Kind]
+    """The sorts of causes for which some were refused."""
+
+    def document(self) -> dict[str, Any]:
+        """Give what is told of it."""
+        return {"accepted": self.accepted, "rejected": self.rejected, "results": self.results}
+
+    def added_to(self, problem: Problem) -> Problem:
+        """Give a problem of the body that tells of its records, too."""
+        return Problem(problem.kind, problem.detail, **problem.extra, **self.document())
+
+    def refusal(self) -> Problem | None:
+        """Refuse the body; None if a record was accepted, or sending only some again can help."""
+        if self.accepted or len({cause.retriable for cause in self.causes}) > 1:
+            return None
+        if not self.causes:
+            problem = Problem(INVALID_TRANSACTION, "the body holds no transaction")
+        elif any(cause.retriable for cause in self.causes):
+            kind = KAFKA_UNAVAILABLE if len(self.causes) > 1 else next(iter(self.causes))
+            problem = Problem(kind, "no transaction is known to be in Kafka")
+        else:
+            problem = Problem(INVALID_TRANSACTION, "no transaction is valid")
+        return self.added_to(problem)
+
+
+async def of(entries: Sequence[Entry], verdicts: Verdicts, turn: Turn) -> Tally:
+    """Tell what became of records whose batches are settled, and expect the accepted's verdicts."""
+    causes: set[Kind] = set()
+    written: list[bytes] = []
+    count = 0
+    for begin in range(0, len(entries), WRITTEN_TOGETHER):
+        share = entries[begin : begin + WRITTEN_TOGETHER]
+        accepted = [
+            entry[0] for entry in share if isinstance(entry, tuple) and entry[1].error is None
+        ]
+        count += len(accepted)
+        verdicts.accepted_all(accepted)
+        results = [_result(begin + place, entry, causes) for place, entry in enumerate(share)]
+        written.append(encode(results)[1:-1])
+        if turn.over:
+            await turn.pass_on()
+    return Tally(count, len(entries) - count, msgspec.Raw(b"[%b]" % b",".join(written)), causes)
+
+
+def _result(index: int, entry: Entry, causes: set[Kind]) -> _Accepted | _Refused:
+    """Say what became of one record; if it was refused, add to the causes."""
+    if isinstance(entry, tuple):
+        transaction_id, batch = entry
+        if batch.error is None:
+            return _Accepted(index, 202, transaction_id)
+        entry = refusals.written(undelivered(batch.error, transaction_id))
+    causes.add(entry.kind)
+    return _Refused(index, entry.kind.status, entry.problem)
