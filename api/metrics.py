@@ -148,6 +148,11 @@ def _of_ingest(gateway: Gateway) -> Iterable[Metric]:
             "Records on their way to Kafka.",
             ingest.bytes_in_flight,
         ),
+        gauge(
+            "fraudstream_api_body_bytes",
+            "Bodies under way, and results that are not told yet.",
+            ingest.body_bytes_in_flight,
+        ),
         counter(
             "fraudstream_api_records_acknowledged",
             "Transactions that Kafka has acknowledged, acks=all.",

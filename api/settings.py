@@ -84,7 +84,7 @@ class ApiSettings(
     max_array_bytes: int = Field(
         1_048_576,
         ge=1024,
-        description="largest JSON array taken, in bytes: it is held while it is read",
+        description="largest JSON array taken, in bytes: it is held until it is answered",
     )
     max_body_bytes: int = Field(
         67_108_864,
@@ -108,6 +108,12 @@ class ApiSettings(
         33_554_432,
         ge=65_536,
         description="most bytes on their way to Kafka in one process; more are answered 503",
+    )
+    max_body_bytes_in_flight: int = Field(
+        67_108_864,
+        ge=65_536,
+        description="most bytes of bodies, and of results not told yet, held in one process; more"
+        " are answered 503; transactions that come alone and in one piece are not counted",
     )
     body_timeout: float = Field(
         30.0, gt=0, le=3600, description="time a request's body may take to arrive, in seconds"

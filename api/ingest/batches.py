@@ -12,6 +12,7 @@ from api.errors import DeliveryError, OverloadedError
 from api.ingest import answers, bodies, refusals, tally
 from api.ingest.answers import Answer
 from api.ingest.batch import Batch
+from api.ingest.budget import RESULT_BYTES, Hold
 from api.ingest.lines import Lines
 from api.ingest.outbox import Outbox
 from api.ingest.refusals import Refusals
@@ -47,6 +48,7 @@ class Results:
         outbox: Outbox,
         verdicts: Verdicts,
         settings: ApiSettings,
+        hold: Hold,
         spend: Spend | None = None,
     ) -> None:
         self._outbox = outbox
@@ -56,7 +58,8 @@ class Results:
         self._entries: list[Entry] = []
         self._batches: dict[Batch, None] = {}
         self._unsent: dict[str, Unsent] = {}
-        self._refusals = Refusals()
+        self._hold = hold
+        self._refusals = Refusals(hold)
         self._turn = Turn()
         self._spend = spend
         self._paid = 1  # with the request
@@ -66,6 +69,14 @@ class Results:
         if self._spend is not None and records > self._paid:
             self._spend(records - self._paid)
             self._paid = records
+
+    def make_room(self, records: int) -> None:
+        """Have room for the results of so many records more.
+
+        Raises:
+            Problem: too much is held.
+        """
+        self._hold.add(RESULT_BYTES * records)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -175,7 +186,8 @@ async def take_array(body: bytes, results: Results, max_records: int) -> None:
     """Take the records of a JSON array.
 
     Raises:
-        Problem: it is no JSON array, or a longer one than is taken; nothing of it is in Kafka then.
+        Problem: it is no JSON array, or a longer one than is taken, or too much is held; nothing
+            of it is in Kafka then.
     """
     try:
         records = _array.decode(body)
@@ -185,17 +197,20 @@ async def take_array(body: bytes, results: Results, max_records: int) -> None:
         raise Problem(NOT_JSON, f"not valid JSON: {error}") from None
     if len(records) > max_records:
         raise _too_many(max_records)
+    results.make_room(len(records))
     results.known(len(records))
-    await results.take(list(map(bytes, records)))
+    for begin in range(0, len(records), TOGETHER):  # a share at a time: not all of it twice
+        await results.take(list(map(bytes, records[begin : begin + TOGETHER])))
 
 
-async def take_lines(receive: Receive, results: Results, settings: ApiSettings) -> None:
+async def take_lines(receive: Receive, results: Results, settings: ApiSettings, hold: Hold) -> None:
     """Take the records of an NDJSON body line by line, as they arrive.
 
     Empty lines are skipped; the last line need not end in a line feed.
 
     Raises:
-        Problem: the body is too large, or has too many records; those before may be in Kafka.
+        Problem: the body is too large, or has too many records, or too much is held; those before
+            may be in Kafka.
         Disconnected: the client went away; those that it sent before are in Kafka.
     """
     lines = Lines(settings.max_transaction_bytes)
@@ -205,7 +220,9 @@ async def take_lines(receive: Receive, results: Results, settings: ApiSettings) 
             size += len(chunk)
             if size > settings.max_body_bytes:
                 raise bodies.too_large("max_body_bytes", settings.max_body_bytes)
+            hold.add(len(chunk))
             await _take(lines.feed(chunk), results, settings)
+            hold.give_back(len(chunk))
             results.known(len(results))
         await _take(lines.feed(b"\n"), results, settings)
     finally:
@@ -216,7 +233,9 @@ async def _take(lines: Sequence[bytes], results: Results, settings: ApiSettings)
     longest = settings.max_transaction_bytes
     records = [line for line in lines if line and (not line.isspace() or len(line) > longest)]
     room = settings.max_batch_records - len(results)
-    await results.take(records[:room])
+    taken = records[:room]
+    results.make_room(len(taken))
+    await results.take(taken)
     if len(records) > room:
         raise _too_many(settings.max_batch_records)
 

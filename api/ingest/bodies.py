@@ -8,6 +8,7 @@ from typing import Final, Literal
 from starlette.responses import Response
 from starlette.types import Message, Receive, Send
 
+from api.ingest.budget import Budget
 from api.problems import BODY_TIMEOUT, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE, Problem
 
 Form = Literal["json", "ndjson"]
@@ -81,11 +82,15 @@ async def chunks(receive: Receive, first: Message | None = None) -> AsyncIterato
     raise Disconnected
 
 
-async def object_or_array(receive: Receive, *, object_bytes: int, array_bytes: int) -> bytes:
+async def object_or_array(
+    receive: Receive, budget: Budget, *, object_bytes: int, array_bytes: int
+) -> bytes:
     """Read a JSON document whole: an array may be larger than anything else.
 
+    What comes in pieces, or is an array, is held against the budget while it is read.
+
     Raises:
-        Problem: it is larger than that; found while reading, not after.
+        Problem: it is larger than that, or too much is held; found while reading, not after.
         Disconnected: the client went away first.
     """
     message = await receive()
@@ -96,15 +101,17 @@ async def object_or_array(receive: Receive, *, object_bytes: int, array_bytes: i
     size = 0
     name, limit = "max_transaction_bytes", object_bytes
     blank = True
-    async for chunk in chunks(receive, message):
-        parts.append(chunk)
-        size += len(chunk)
-        if blank and not chunk.isspace():
-            blank = not chunk
-            if is_array(chunk):
-                name, limit = "max_array_bytes", array_bytes
-        if size > limit:
-            raise too_large(name, limit)
+    with budget.hold() as hold:
+        async for chunk in chunks(receive, message):
+            size += len(chunk)
+            if blank and not chunk.isspace():
+                blank = not chunk
+                if is_array(chunk):
+                    name, limit = "max_array_bytes", array_bytes
+            if size > limit:
+                raise too_large(name, limit)
+            hold.add(len(chunk))
+            parts.append(chunk)
     return b"".join(parts)
 
 

@@ -16,8 +16,9 @@ from starlette.types import Receive, Scope, Send
 from api.edge import requestid
 from api.edge.limits import Limits
 from api.errors import DeliveryError
-from api.ingest import answers, batches, bodies, preferences
+from api.ingest import answers, batches, bodies, budget, preferences
 from api.ingest.answers import Answer
+from api.ingest.budget import Budget, Hold
 from api.ingest.counts import Counts, Deliveries
 from api.ingest.direct import Direct
 from api.ingest.failures import invalid, undelivered
@@ -60,6 +61,7 @@ class Ingest:
         self._topic = settings.transactions_topic.encode()
         self._masking = Masking(settings)
         self._outbox = Outbox(settings)
+        self._budget = Budget(settings.max_body_bytes_in_flight)
         self._verdicts = Verdicts(settings.verdict_index_size, settings.max_verdict_waiters)
         self.direct = Direct(settings, self._outbox, self._verdicts, self.counts)
         limit = settings.max_requests_in_flight
@@ -115,6 +117,11 @@ class Ingest:
     def bytes_in_flight(self) -> int:
         """What is on its way to Kafka, as counted against max_bytes_in_flight."""
         return self._outbox.bytes_in_flight
+
+    @property
+    def body_bytes_in_flight(self) -> int:
+        """What is held of bodies, as counted against max_body_bytes_in_flight."""
+        return self._budget.held
 
     def saw(self, events: Sequence[Event]) -> None:
         """Take in verdicts: a tap for the hub."""
@@ -184,13 +191,16 @@ class Ingest:
             elif name == b"prefer":
                 prefer = b"%b,%b" % (prefer, value)
         if bodies.form(content_type) == "ndjson":
-            return await self._take_lines(scope, receive)
+            with self._budget.hold() as hold:
+                return await self._take_lines(scope, receive, hold)
         # A timer costs as much as to validate a transaction, and most bodies come in one piece.
         body = await (self._read(receive) if is_whole(scope) else self._read_in_time(receive))
         if body[:1] != b"{" and bodies.is_array(body):
-            results = self._results(scope)
-            await batches.take_array(body, results, settings.max_batch_records)
-            return await results.answer()
+            with self._budget.hold() as hold:
+                hold.add(len(body))  # as it was held a moment ago, while it was read
+                results = self._results(scope, hold)
+                await batches.take_array(body, results, settings.max_batch_records)
+                return await results.answer()
         wait = preferences.wait_seconds(prefer.decode("latin-1")) if prefer else None
         if wait is None:
             return await self._take_one(body)
@@ -200,6 +210,7 @@ class Ingest:
     def _read(self, receive: Receive) -> Awaitable[bytes]:
         return bodies.object_or_array(
             receive,
+            self._budget,
             object_bytes=self._settings.max_transaction_bytes,
             array_bytes=self._settings.max_array_bytes,
         )
@@ -245,20 +256,20 @@ class Ingest:
         answer.headers.append((b"preference-applied", b"wait=%d" % seconds))
         return answer
 
-    async def _take_lines(self, scope: Scope, receive: Receive) -> Answer:
-        results = self._results(scope)
+    async def _take_lines(self, scope: Scope, receive: Receive, hold: Hold) -> Answer:
+        results = self._results(scope, hold)
         try:
             async with asyncio.timeout(self._settings.body_timeout):
-                await batches.take_lines(receive, results, self._settings)
+                await batches.take_lines(receive, results, self._settings, hold)
         except TimeoutError:
             raise await results.cut_short(bodies.late(self._settings.body_timeout)) from None
         except Problem as problem:
             raise await results.cut_short(problem) from None
         return await results.answer()
 
-    def _results(self, scope: Scope) -> batches.Results:
+    def _results(self, scope: Scope, hold: Hold) -> batches.Results:
         spend = self._limits.spender(scope)
-        return batches.Results(self._outbox, self._verdicts, self._settings, spend)
+        return batches.Results(self._outbox, self._verdicts, self._settings, hold, spend)
 
     def _look_up(self, transaction_id: str, request: Request) -> Response | None:
         verdict = self._verdicts.find(transaction_id)
@@ -287,7 +298,7 @@ class Ingest:
         self, problem: Problem, began: float, scope: Scope, receive: Receive, send: Send
     ) -> None:
         self.counts.refused(problem.kind, began)
-        if problem.kind in (TOO_LARGE, BODY_TIMEOUT):
+        if problem.kind in (TOO_LARGE, BODY_TIMEOUT) or problem.extra.get("limit") == budget.LIMIT:
             await bodies.refuse_unread(problem.response(), receive, send)
         else:
             await problem.response()(scope, receive, send)

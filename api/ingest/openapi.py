@@ -87,8 +87,9 @@ After `not-acknowledged` the record may or may not be in Kafka: sent again with 
 
 Limits: a transaction {max_transaction_bytes} bytes, an array {max_array_bytes}, a body
 {max_body_bytes}, {max_batch_records} records a body, {body_timeout:g} s for the body to arrive,
-{delivery_timeout:g} s for Kafka to acknowledge. A refusal names the limit. Bodies are UTF-8 and not
-compressed.
+{delivery_timeout:g} s for Kafka to acknowledge; what is held of all bodies together
+{max_body_bytes_in_flight} bytes (503 `overloaded`). A refusal names the limit. Bodies are UTF-8 and
+not compressed.
 """
 
 

@@ -6,6 +6,7 @@ from typing import Final
 import msgspec
 
 from api.ingest import bodies
+from api.ingest.budget import Hold
 from api.ingest.failures import invalid
 from api.problems import INVALID_TRANSACTION, NOT_JSON, Kind, Problem
 from wire.errors import FieldError, MessageError
@@ -29,16 +30,23 @@ class Refusal(msgspec.Struct, frozen=True):
 class Refusals:
     """Writes the refusals of one body, in full at first and then in short."""
 
-    def __init__(self) -> None:
+    def __init__(self, hold: Hold) -> None:
+        self._hold = hold
         self._left = MAX_EXPLAINED_BYTES
 
     def of(self, error: MessageError) -> Refusal:
         """Say why a record is no transaction."""
-        if self._left <= 0:
-            return _NOT_VALID if error.is_json else _NOT_JSON
-        refusal = written(invalid(error, MAX_ERRORS_PER_RECORD))
-        self._left -= len(refusal.problem)
-        return refusal
+        if self._left > 0:
+            refusal = written(invalid(error, MAX_ERRORS_PER_RECORD))
+            size = len(refusal.problem)
+            try:
+                self._hold.add(size)
+            except Problem:  # others hold too much: this can be told in short
+                self._left = 0
+            else:
+                self._left -= size
+                return refusal
+        return _NOT_VALID if error.is_json else _NOT_JSON
 
 
 @lru_cache(1)

@@ -16,6 +16,8 @@ from wire.settings import KafkaSettings
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
 VALID = b'{"source":"a","target":"b","amount":1}'
+Until = Callable[[Callable[[], Awaitable[Any]]], Awaitable[None]]
+HELD = "fraudstream_api_body_bytes{"
 HEAD = b"POST /transactions HTTP/1.1\r\nHost: localhost\r\nContent-Type: %b\r\n"
 
 
@@ -182,6 +184,49 @@ async def test_a_record_that_was_cut_off_is_not_taken(
     await gateway.post("/transactions", content=VALID, headers={"Content-Type": JSON})
 
     assert len(await stored()) == 2
+
+
+@pytest.mark.parametrize("content_type", [JSON, NDJSON])
+async def test_bodies_under_way_are_bounded_together(
+    kafka_settings: KafkaSettings,
+    serve_gateway: Callable[..., Any],
+    until: Until,
+    content_type: str,
+) -> None:
+    """503 for a body once others hold what all may hold; a single transaction is taken."""
+    many = b"[" + b",".join([VALID] * 300) + b"]"
+    if content_type == NDJSON:
+        many = b"\n".join([VALID] * 300)
+    headers = {"Content-Type": content_type}
+    async with serve_gateway(kafka_settings, max_body_bytes_in_flight=65_536) as client:
+
+        async def held() -> int:
+            lines = (await client.get("/metrics")).text.splitlines()
+            return int(float(next(x for x in lines if x.startswith(HELD)).rpartition(" ")[2]))
+
+        async def much_is_held() -> bool:
+            return await held() >= 60_000
+
+        async def nothing_is_held() -> bool:
+            return await held() == 0
+
+        async with connection(client) as (_, writer):
+            writer.write(HEAD % JSON.encode() + b"Content-Length: 1000000\r\n\r\n")
+            writer.write(b"[" + b" " * 60_000)
+            await until(much_is_held)
+            refused = await client.post("/transactions", content=many, headers=headers)
+            single = await client.post(
+                "/transactions", content=VALID, headers={"Content-Type": JSON}
+            )
+        await until(nothing_is_held)
+        alone = await client.post("/transactions", content=many, headers=headers)
+        await until(nothing_is_held)
+
+    problem = refused.json()
+    assert (refused.status_code, problem["code"]) == (503, "overloaded")
+    assert (problem["limit"], problem["retriable"]) == ("max_body_bytes_in_flight", True)
+    assert refused.headers["Retry-After"] == "1"
+    assert (single.status_code, alone.status_code) == (202, 202)
 
 
 @pytest.mark.parametrize("content_type", [JSON, NDJSON])

@@ -8,24 +8,26 @@ import pytest
 
 from api.ingest import turns
 from api.ingest.batches import Results, take_array
+from api.ingest.budget import Budget
 from api.ingest.outbox import Outbox
 from api.ingest.refusals import MAX_EXPLAINED_BYTES
 from api.ingest.verdicts import Verdicts
-from api.problems import Problem
+from api.problems import OVERLOADED, Problem
 from api.settings import ApiSettings
 
 RECORDS = 5_000
 
 
-@pytest.fixture
-def results() -> Results:
-    """The results of one body, at a gateway that has no Kafka yet."""
+def beginning() -> Results:
+    """Begin to take one body, at a gateway that has no Kafka yet."""
     settings = ApiSettings(kafka_broker_url="127.0.0.1:1")
-    return Results(Outbox(settings), Verdicts(RECORDS, 1), settings)
+    hold = Budget(settings.max_body_bytes_in_flight).hold()
+    return Results(Outbox(settings), Verdicts(RECORDS, 1), settings, hold)
 
 
-async def refused(results: Results, record: bytes, count: int = RECORDS) -> dict[str, Any]:
+async def refused(record: bytes, count: int = RECORDS) -> dict[str, Any]:
     """Take an array of so many such records, none of which can be taken; give what is told."""
+    results = beginning()
     await take_array(b"[" + b",".join([record] * count) + b"]", results, count)
     with pytest.raises(Problem) as caught:
         await results.answer()
@@ -45,10 +47,10 @@ async def refused(results: Results, record: bytes, count: int = RECORDS) -> dict
     ids=["a field missing", "a field unknown", "no JSON", "no Kafka"],
 )
 async def test_each_of_many_refused_records_has_its_result(
-    results: Results, record: bytes, status: int, code: str | None
+    record: bytes, status: int, code: str | None
 ) -> None:
     """All are told of in order, with status and code, however many there are."""
-    document = await refused(results, record)
+    document = await refused(record)
 
     assert (document["accepted"], document["rejected"]) == (0, RECORDS)
     assert [each["index"] for each in document["results"]] == list(range(RECORDS))
@@ -58,9 +60,9 @@ async def test_each_of_many_refused_records_has_its_result(
     }
 
 
-async def test_the_refusals_of_one_body_are_explained_up_to_a_bound(results: Results) -> None:
+async def test_the_refusals_of_one_body_are_explained_up_to_a_bound() -> None:
     """The first ones name each field; once they take much, one sentence stands for the others."""
-    document = await refused(results, b"{}")
+    document = await refused(b"{}")
 
     problems = [each["error"] for each in document["results"]]
     explained = [problem for problem in problems if len(problem["errors"]) > 1]
@@ -80,7 +82,7 @@ async def test_the_refusals_of_one_body_are_explained_up_to_a_bound(results: Res
 
 
 async def test_a_refused_record_takes_no_more_than_its_turn(
-    results: Results, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Others are let in as soon as a turn's time is over, be it after a single record."""
     monkeypatch.setattr(turns, "TURN_S", 0.0)
@@ -93,7 +95,34 @@ async def test_a_refused_record_takes_no_more_than_its_turn(
             turns_of_others += 1
 
     task = asyncio.create_task(others())
-    await refused(results, b"{}", 100)
+    await refused(b"{}", 100)
     task.cancel()
 
     assert turns_of_others >= 100
+
+
+async def test_an_array_is_refused_whole_where_its_results_have_no_room() -> None:
+    """What others hold counts before the first of its records is taken, not in their midst."""
+    settings = ApiSettings(kafka_broker_url="127.0.0.1:1")
+    budget = Budget(1_000)
+    with budget.hold() as others, budget.hold() as hold:
+        others.add(900)
+        results = Results(Outbox(settings), Verdicts(1, 1), settings, hold)
+        with pytest.raises(Problem) as caught:
+            await take_array(b"[{},{}]", results, 2)
+
+    assert (caught.value.kind, len(results)) == (OVERLOADED, 0)
+
+
+def test_a_body_alone_may_be_as_large_as_its_own_limits_let_it() -> None:
+    """No body is refused that nobody is in the way of; what was held is given back."""
+    budget = Budget(100)
+    with budget.hold() as first, budget.hold() as second:
+        first.add(200)
+        with pytest.raises(Problem):
+            second.add(1)
+        first.give_back(150)
+        second.add(50)
+        held = budget.held
+
+    assert (held, budget.held) == (100, 0)
