@@ -144,7 +144,13 @@ class ApiSettings(
         20_000,
         ge=1,
         description="recent transactions that GET /transactions/{id} knows at least, per process; "
-        "at most twice as many are held, about 1 kB each",
+        "at most twice as many are held, while VERDICT_INDEX_BYTES has room for them",
+    )
+    verdict_index_bytes: int = Field(
+        64 << 20,
+        ge=65_536,
+        description="most bytes of those transactions' verdicts in memory, per process: about 700 "
+        "each, 16 kB at most; of large ones fewer are known",
     )
 
     # --- who sees what

@@ -62,7 +62,9 @@ class Ingest:
         self._masking = Masking(settings)
         self._outbox = Outbox(settings)
         self._budget = Budget(settings.max_body_bytes_in_flight)
-        self._verdicts = Verdicts(settings.verdict_index_size, settings.max_verdict_waiters)
+        self._verdicts = Verdicts(
+            settings.verdict_index_size, settings.verdict_index_bytes, settings.max_verdict_waiters
+        )
         self.direct = Direct(settings, self._outbox, self._verdicts, self.counts)
         limit = settings.max_requests_in_flight
         # Made once: under overload, to refuse is nearly all that there is to do.

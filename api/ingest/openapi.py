@@ -250,7 +250,8 @@ def _get(settings: ApiSettings) -> dict[str, Any]:
         "operationId": "get_transaction",
         "summary": "Look up the verdict on a transaction",
         "description": f"Each gateway process knows the last {settings.verdict_index_size} "
-        "verdicts or more, and which of the transactions that it took in are still pending.",
+        "verdicts or more (of large ones fewer), and which of the transactions that it took in are "
+        "still pending.",
         "parameters": [
             {
                 "name": "transaction_id",

@@ -8,16 +8,19 @@ from typing import Final
 import msgspec
 
 from api.streams.event import Event
+from wire.messages import Identifier
 
 PENDING: Final = b""
 """Stands for a verdict that is not there yet."""
+ENTRY_BYTES: Final = 256
+"""What a transaction takes in memory beside its verdict, about: its id, a place in the index."""
 
 
 class _Reference(msgspec.Struct):
     """What of a verdict is needed to find it."""
 
-    transaction_id: str
-    source: str
+    transaction_id: Identifier
+    source: Identifier
 
 
 _reference = msgspec.json.Decoder(_Reference)
@@ -45,11 +48,15 @@ class Expectation:
 class Verdicts:
     """A bounded index: at least `size` transactions are known, at most twice as many are held.
 
+    They take no more than `max_bytes`; of large verdicts fewer are known.
+
     Two generations: when the young one is full, it becomes the old one, and the old one goes.
     """
 
-    def __init__(self, size: int, max_waiters: int) -> None:
+    def __init__(self, size: int, max_bytes: int, max_waiters: int) -> None:
         self._size = size
+        self._max_bytes = max_bytes // 2  # of each generation
+        self._bytes = 0
         self._max_waiters = max_waiters
         self._young: dict[str, bytes] = {}
         self._old: dict[str, bytes] = {}
@@ -78,10 +85,14 @@ class Verdicts:
         young, old = self._young, self._old
         new = [each for each in transaction_ids if each not in young and each not in old]
         while new:
-            room = self._size - len(self._young)
-            self._young.update(dict.fromkeys(new[:room], PENDING))
-            self._age()
-            new = new[room:]
+            room = (self._max_bytes - self._bytes) // ENTRY_BYTES
+            share = new[: max(0, min(room, self._size - len(self._young)))]
+            if share:
+                self._young.update(dict.fromkeys(share, PENDING))
+                self._bytes += ENTRY_BYTES * len(share)
+                new = new[len(share) :]
+            else:
+                self._age()
 
     def find(self, transaction_id: str) -> bytes | None:
         """Give the verdict's JSON, PENDING, or None for an id that is not known (any more)."""
@@ -123,10 +134,17 @@ class Verdicts:
         return PENDING
 
     def _put(self, transaction_id: str, verdict: bytes) -> None:
+        before = self._young.get(transaction_id)
+        more = len(verdict) + ENTRY_BYTES if before is None else len(verdict) - len(before)
+        if self._bytes + more > self._max_bytes or (
+            before is None and len(self._young) >= self._size
+        ):
+            self._age()
+            more = len(verdict) + ENTRY_BYTES
         self._young[transaction_id] = verdict
-        self._age()
+        self._bytes += more
 
     def _age(self) -> None:
-        if len(self._young) >= self._size:
-            self._old = self._young
-            self._young = {}
+        self._old = self._young
+        self._young = {}
+        self._bytes = 0

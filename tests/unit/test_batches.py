@@ -22,7 +22,7 @@ def beginning() -> Results:
     """Begin to take one body, at a gateway that has no Kafka yet."""
     settings = ApiSettings(kafka_broker_url="127.0.0.1:1")
     hold = Budget(settings.max_body_bytes_in_flight).hold()
-    return Results(Outbox(settings), Verdicts(RECORDS, 1), settings, hold)
+    return Results(Outbox(settings), Verdicts(RECORDS, 1 << 20, 1), settings, hold)
 
 
 async def refused(record: bytes, count: int = RECORDS) -> dict[str, Any]:
@@ -107,7 +107,7 @@ async def test_an_array_is_refused_whole_where_its_results_have_no_room() -> Non
     budget = Budget(1_000)
     with budget.hold() as others, budget.hold() as hold:
         others.add(900)
-        results = Results(Outbox(settings), Verdicts(1, 1), settings, hold)
+        results = Results(Outbox(settings), Verdicts(1, 1 << 20, 1), settings, hold)
         with pytest.raises(Problem) as caught:
             await take_array(b"[{},{}]", results, 2)
 
