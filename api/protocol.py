@@ -14,7 +14,7 @@ import httptools
 from starlette.types import Scope
 from uvicorn._types import ASGI3Application
 from uvicorn.config import Config
-from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
     HttpToolsProtocol,
@@ -38,10 +38,11 @@ _WHOLE: Final = "fraudstream.whole"
 class Connection:
     """The connection under a response whose body is sent in chunks (RFC 9112, section 7.1)."""
 
-    __slots__ = ("_transport",)
+    __slots__ = ("_flow", "_transport")
 
-    def __init__(self, transport: asyncio.Transport) -> None:
+    def __init__(self, transport: asyncio.Transport, flow: FlowControl) -> None:
         self._transport = transport
+        self._flow = flow
 
     def bound(self, buffer_bytes: int) -> None:
         """Bound what the kernel holds for a peer that doesn't read; by default it grows to 4 MB."""
@@ -65,7 +66,8 @@ class Connection:
             asyncio.get_running_loop().call_later(seconds, self._read_on)
 
     def _read_on(self) -> None:
-        if not self._transport.is_closing():
+        # What uvicorn has paused meanwhile, as nobody takes it, it will resume itself.
+        if not self._transport.is_closing() and not self._flow.read_paused:
             self._transport.resume_reading()
 
     def abort(self) -> None:
@@ -113,7 +115,7 @@ class Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin a connection, or refuse it."""
         super().connection_made(transport)
-        self._connection = Connection(transport)
+        self._connection = Connection(transport, self.flow)
         if self.client is not None:
             self.client = (unmapped(self.client[0]), self.client[1])
         refusal = self._bounds.enter(self._peer)

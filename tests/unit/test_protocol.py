@@ -7,12 +7,14 @@ from contextlib import asynccontextmanager
 import pytest
 import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 
 from api import listener
 from api.exchange import Exchange
-from api.protocol import Protocol
+from api.protocol import Protocol, connection_of
 
 IDLE_S = 1
+REST_S = 0.1
 DEADLINE_S = 20
 
 
@@ -21,9 +23,20 @@ def start(*headers: tuple[bytes, bytes]) -> Message:
     return {"type": "http.response.start", "status": 200, "headers": list(headers)}
 
 
-async def app(scope: Scope, _receive: Receive, send: Send) -> None:
+async def app(scope: Scope, receive: Receive, send: Send) -> None:
     """Answer as the path says."""
     match scope["path"]:
+        case "/rests" | "/rests-long":
+            await send(start((b"content-length", b"0")))
+            await send({"type": "http.response.body", "body": b""})
+            connection = connection_of(scope)
+            assert connection is not None
+            connection.rest(REST_S if scope["path"] == "/rests" else 4 * REST_S)
+        case "/reads-late":
+            await asyncio.sleep(8 * REST_S)
+            await send(start((b"content-length", b"9")))
+            body = (await receive())["body"]
+            await send({"type": "http.response.body", "body": b"%9d" % len(body)})
         case "/whole":
             await send(start((b"content-length", b"2")))
             await send({"type": "http.response.body", "body": b"ok"})
@@ -232,3 +245,18 @@ async def test_an_answer_to_a_client_that_has_left_is_dropped() -> None:
         exchange.answer(*application.answer(b"late"))
 
     assert not exchange.response_started
+
+
+async def test_a_body_that_nobody_takes_is_not_read_on_after_a_rest() -> None:
+    """The end of a rest does not undo that a connection was paused for what waits on it."""
+    length = 16 << 20
+    head = request("/reads-late", method="POST").removesuffix(b"\r\n")
+    head += b"content-length: %d\r\n\r\n" % length
+    async with connected() as (reader, writer):
+        writer.write(request("/rests") + request("/rests-long") + head + bytes(length))
+        for _ in range(3):
+            await reader.readuntil(b"\r\n\r\n")
+        read = int(await reader.readexactly(9))
+        writer.transport.abort()
+
+    assert HIGH_WATER_LIMIT < read < length // 4
