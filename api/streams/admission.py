@@ -41,8 +41,13 @@ class Admission:
             raise Problem(OVERLOADED, f"{settings.stream_filters} different filters are in use")
 
     @contextmanager
-    def counted(self, client: Client, only: Filter | None) -> Iterator[None]:
-        """Count a client while it is there."""
+    def admitted(self, client: Client, only: Filter | None) -> Iterator[None]:
+        """Let a client in, at once or not at all, and count it while it is there.
+
+        Raises:
+            Problem: as `check` does.
+        """
+        self.check(client, only)
         self._open += 1
         self._addresses[client.address] += 1
         if client.credential is not None:

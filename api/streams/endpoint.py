@@ -53,7 +53,6 @@ def routes(hub: Hub, settings: ApiSettings, audit: Audit) -> APIRouter:
     def open_stream(wish: Wish, client: Client) -> Response:
         if hub.draining:
             raise Problem(SHUTTING_DOWN, "open the stream again in a moment")
-        admission.check(client, wish.only)
         return EventStream(hub, admission, wish, client, audit)
 
     masking = Masking(settings)

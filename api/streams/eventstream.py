@@ -67,10 +67,20 @@ class EventStream(EventSourceResponse):
         self._member = Subscription(settings.stream_queue_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the stream (ASGI)."""
+        """Send the stream (ASGI).
+
+        Raises:
+            Problem: there are too many; nothing was sent then.
+        """
+        client, only = self._client, self._wish.only
         if scope["method"] == "HEAD":
+            self._admission.check(client, only)
             await super().__call__(scope, receive, send)
             return
+        with self._admission.admitted(client, only):
+            await self._stream(scope, receive, send)
+
+    async def _stream(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._hub.drain_after(self._listen_for_exit_signal)
         if connection := connection_of(scope):
             connection.bound(self._hub.settings.stream_socket_bytes)
@@ -86,21 +96,20 @@ class EventStream(EventSourceResponse):
 
     async def _chunks(self) -> AsyncGenerator[bytes, None]:
         hub, wish, member = self._hub, self._wish, self._member
-        with self._admission.counted(self._client, wish.only):
-            began = time.monotonic()
-            self._record(Event.STREAM_OPENED)
-            hub.enter(member, wish.stream)
-            catching_up = asyncio.create_task(self._catch_up())
-            try:
-                yield sse.retry(int(hub.settings.stream_retry_ms * random.uniform(*RETRY_SPREAD)))  # noqa: S311
-                while chunk := await member.take():
-                    yield chunk
-            finally:
-                catching_up.cancel()
-                hub.leave(member, wish.stream, wish.only)
-                seconds = round(time.monotonic() - began, 3)
-                cause = member.cause or Cause.CLIENT
-                self._record(Event.STREAM_CLOSED, seconds=seconds, cause=cause.value)
+        began = time.monotonic()
+        self._record(Event.STREAM_OPENED)
+        hub.enter(member, wish.stream)
+        catching_up = asyncio.create_task(self._catch_up())
+        try:
+            yield sse.retry(int(hub.settings.stream_retry_ms * random.uniform(*RETRY_SPREAD)))  # noqa: S311
+            while chunk := await member.take():
+                yield chunk
+        finally:
+            catching_up.cancel()
+            hub.leave(member, wish.stream, wish.only)
+            seconds = round(time.monotonic() - began, 3)
+            cause = member.cause or Cause.CLIENT
+            self._record(Event.STREAM_CLOSED, seconds=seconds, cause=cause.value)
 
     def _record(self, event: Event, **fields: object) -> None:
         wish, client = self._wish, self._client
