@@ -54,13 +54,18 @@ class Feed:
         self.topic = topic
         self.name = name
         self.next: list[int] = []
-        """Next offset to read, by partition; past control records that were skipped."""
+        """Next offset to read, by partition; past control records that were skipped.
+
+        0 for one that the topic had before it was made anew with fewer: nothing is there.
+        """
         self.caught_up = False
         """True once everything that was there at the start has been read."""
         self._settings = settings
         self._reader = reader
         self._stamps: dict[int, int] = {}
         self._ends: list[int] = []
+        self._there = 0
+        """How many partitions the topic has."""
         self._connection: Connection | None = None
         self._looked_at = 0.0
 
@@ -103,7 +108,7 @@ class Feed:
         Raises:
             KafkaError, OSError, TimeoutError: no broker answers.
         """
-        return await self._connected().earliest(range(len(self.next)))
+        return self._of_all(await self._connected().earliest(range(self._there)))
 
     async def ends(self) -> Mapping[int, int]:
         """Give each partition's end: one past the last offset a reader may see.
@@ -111,7 +116,7 @@ class Feed:
         Raises:
             KafkaError, OSError, TimeoutError: no broker answers.
         """
-        return await self._connected().ends(range(len(self.next)))
+        return self._of_all(await self._connected().ends(range(self._there)))
 
     async def since(self, timestamp_ms: int) -> Mapping[int, int]:
         """Give each partition's first offset stamped at or after a time, or its end.
@@ -119,7 +124,11 @@ class Feed:
         Raises:
             KafkaError, OSError, TimeoutError: no broker answers.
         """
-        return await self._connected().since(range(len(self.next)), timestamp_ms)
+        found = await self._connected().since(range(self._there), timestamp_ms)
+        return self._of_all(found)
+
+    def _of_all(self, found: Mapping[int, int]) -> Mapping[int, int]:
+        return {partition: found.get(partition, 0) for partition in range(len(self.next))}
 
     async def _follow(self) -> None:
         count = (await topics.wait(self._settings, self.name))[self.name]
@@ -130,6 +139,9 @@ class Feed:
                     await self._begin(connection, count)
                 for partition in range(count):
                     self._follow_partition(connection, partition)
+                self._there = count
+                for partition in range(count, len(self.next)):
+                    self._leave_partition(partition)
                 while True:
                     await self._read(connection)
                     self._look_after(connection)
@@ -151,7 +163,19 @@ class Feed:
             self.next.append(0)
             self._ends.append(0)
             self._reader.begin(self.topic, partition, 0)
+        self._there = max(self._there, partition + 1)
         connection.seek(partition, self.next[partition])
+
+    def _leave_partition(self, partition: int) -> None:
+        """Go to the start of a partition that is no more, and tell who stood in it."""
+        expected = self.next[partition]
+        self.next[partition] = self._ends[partition] = 0
+        self._stamps.pop(partition, None)
+        if expected:
+            log.warning(
+                "partition is gone", topic=self.name, partition=partition, expected=expected
+            )
+            self._reader.lost(self.topic, partition, expected, 0)
 
     async def _read(self, connection: Connection) -> None:
         try:

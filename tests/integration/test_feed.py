@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
-from aiokafka.admin import NewPartitions
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.records_to_delete import RecordsToDelete
 from confluent_kafka import Producer
 
@@ -194,6 +194,39 @@ async def test_partitions_that_are_added_are_followed_on_the_same_connection(
         assert [*(await pages.feed.ends()).values()] == [0, 0, 0, 0, 3]
     assert pages.begun[4] == 0
     assert pages.values == {4: numbered(0, 3)}
+
+
+async def test_a_topic_made_anew_with_fewer_partitions_is_followed(
+    kafka_settings: TopicSettings,
+) -> None:
+    """What was in those that are no more is told to be gone, and offsets are told all the same."""
+    topic = kafka_settings.fraud_topic
+    pages = Pages(kafka_settings)
+    async with pages.following():
+        for partition in range(4):
+            await asyncio.to_thread(write, kafka_settings, numbered(0, 3), partition)
+        await pages.until_count(3, 3, 3, 3)
+    admin = await kafka.start(lambda: kafka.admin(kafka_settings))
+    await admin.delete_topics([topic])
+    async with asyncio.timeout(DEADLINE_S):
+        while topic in await admin.list_topics():  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+        while not await made(admin, topic):  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+    await kafka.close(admin)
+    await asyncio.to_thread(write, kafka_settings, numbered(3, 5), 1)
+    async with pages.following():
+        await pages.until_count(3, 5, 3, 3)
+        assert await pages.feed.earliest() == {0: 0, 1: 0, 2: 0, 3: 0}
+        assert await pages.feed.ends() == {0: 0, 1: 2, 2: 0, 3: 0}
+        assert await pages.feed.since(LATER_MS) == {0: 0, 1: 2, 2: 0, 3: 0}
+    assert {(2, 3, 0), (3, 3, 0)} <= set(pages.gone)
+
+
+async def made(admin: AIOKafkaAdminClient, topic: str) -> bool:
+    """Make a topic of two partitions; False while the one before it is not gone for good."""
+    answer = await admin.create_topics([NewTopic(topic, 2, 1)])
+    return [error[1] for error in answer.topic_errors] == [0]
 
 
 async def test_a_partition_is_followed_to_its_next_leader(
