@@ -51,6 +51,7 @@ class Server(uvicorn.Server):
         """Begin to serve, and to watch the certificate."""
         await super().startup(sockets)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._hang_up)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # one may wait: see __main__
         if self._certificate is not None:
             self._watching = asyncio.create_task(self._certificate.watch.run(), name="certificate")
 

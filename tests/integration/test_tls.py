@@ -135,6 +135,16 @@ def test_processes_share_it(served: Served) -> None:
         each.close()
 
 
+def test_a_sighup_while_it_starts_waits_until_it_is_up(served: Served) -> None:
+    """It does not end the process, as it would by default, and is not forgotten."""
+    process = served.start(api_tls_poll_seconds=3600)
+    until(lambda: "listening" in process.output)
+    process.popen.send_signal(signal.SIGHUP)
+    until(lambda: "certificate loaded" in process.output, lambda: process.output)
+    with served.client() as client:
+        until(lambda: is_ready(client), lambda: process.output)
+
+
 def test_who_speaks_no_tls_is_let_go(served: Served) -> None:
     """Plain HTTP, an old protocol or nonsense end that connection, and no other."""
     process = served.start()
