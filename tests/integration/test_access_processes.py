@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Final
 
@@ -101,9 +101,10 @@ def test_processes_ask_each_other_with_the_askers_credential(
     """
     keys, given = guard(tmp_path, api_supervisor_key=supervisors_key())
     key, writer = keys.add("metrics:read"), keys.add("transactions:write")
-    own = [listener.bind("127.0.0.1", 0) for _ in range(2)]
-    places = ",".join(f"127.0.0.1:{each.getsockname()[1]}" for each in own)
-    with closing(listener.bind("127.0.0.1", 0)) as sock:
+    with ExitStack() as held:
+        own = [held.enter_context(closing(listener.bind("127.0.0.1", 0))) for _ in range(2)]
+        places = ",".join(f"127.0.0.1:{each.getsockname()[1]}" for each in own)
+        sock = held.enter_context(closing(listener.bind("127.0.0.1", 0)))
         env = environment(shared_settings, **given)
         for number, alone in enumerate(own, 1):
             fds = (sock.fileno(), alone.fileno())
@@ -121,6 +122,7 @@ def test_processes_ask_each_other_with_the_askers_credential(
                 assert httpx.get(at, headers=session, verify=TRUST).status_code == 200
                 assert httpx.get(at, verify=TRUST).status_code == 401
             at = [f"http://127.0.0.1:{each.getsockname()[1]}" for each in own]
+            until(lambda: httpx.get(f"{at[0]}/readyz", verify=TRUST).is_success)
             body = {"transaction_id": "one", "source": "a", "target": "b", "amount": "1"}
             posted = httpx.post(
                 f"{at[0]}/transactions", json=body, headers=bearer(writer), verify=TRUST
@@ -132,8 +134,6 @@ def test_processes_ask_each_other_with_the_askers_credential(
                     for by in (bearer(writer), bearer(key), {})
                 ]
                 assert [each.status_code for each in asked] == [202, 403, 401]
-    for each in own:
-        each.close()
 
 
 @pytest.mark.parametrize("by", ["variable", "file", "nothing"])
