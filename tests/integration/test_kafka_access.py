@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -52,6 +52,17 @@ RIGHTS: dict[str, tuple[str, ...]] = {
     "verify": tuple(f"Read topic {name}" for name in TOPICS.values()),
 }
 MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER", "mTLS")
+
+
+@pytest.fixture(autouse=True)
+async def connections_end() -> AsyncIterator[None]:
+    """Leave no connection of the test half closed: over TLS, an end waits for the other side's."""
+    yield
+    sockets = asyncio.get_running_loop()._selector
+    async with asyncio.timeout(DEADLINE_S):
+        # The loop has one of its own.
+        while len(sockets.get_map()) > 1:  # noqa: ASYNC110 - nobody is told of the others' ends
+            await asyncio.sleep(0.01)
 
 
 @pytest.fixture(scope="module")
