@@ -37,6 +37,7 @@ TOPICS = ("transactions", "legit", "fraud", "dead_letter")
 StartGateway = Callable[..., AbstractContextManager[str]]
 Decide = Callable[..., Awaitable[Verdict]]
 Serve = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
+ServeKnown = Callable[..., AbstractAsyncContextManager[tuple[httpx.AsyncClient, app.Application]]]
 
 
 @contextlib.asynccontextmanager
@@ -68,6 +69,21 @@ async def serve(
         server.should_exit = True
         await running
         sock.close()
+
+
+@contextlib.asynccontextmanager
+async def serve_known(
+    kafka: KafkaSettings, **given: object
+) -> AsyncIterator[tuple[httpx.AsyncClient, app.Application]]:
+    """Serve a gateway as `serve` does; give its application, too."""
+    known: list[Any] = []
+
+    def keep(application: ASGIApp) -> ASGIApp:
+        known.append(application)
+        return application
+
+    async with serve(kafka, wrap=keep, **given) as client:
+        yield client, known[0]
 
 
 async def wait_until(condition: Callable[[], Awaitable[Any]]) -> None:
@@ -138,6 +154,12 @@ def read_all(settings: KafkaSettings) -> list[tuple[int, int, Transaction]]:
 def serve_gateway() -> Serve:
     """Give `serve`: an async context manager around a gateway of its own settings."""
     return serve
+
+
+@pytest.fixture(scope="session")
+def serve_application() -> ServeKnown:
+    """Give `serve_known`: as `serve_gateway`, with a view of the application from within."""
+    return serve_known
 
 
 @pytest.fixture(scope="session")

@@ -64,17 +64,11 @@ async def test_a_request_is_answered_alike_in_one_piece_and_in_two(
 
 async def test_those_of_a_batch_that_failed_are_told_which_they_were(
     kafka_settings: KafkaSettings,
-    serve_gateway: Callable[..., Any],
+    serve_application: Callable[..., Any],
     until: Callable[..., Awaitable[None]],
 ) -> None:
     """Kafka refuses a batch: its answers have the ids of their own requests and transactions."""
-    applications: list[Any] = []
-
-    def keep(application: Any) -> Any:
-        applications.append(application)
-        return application
-
-    async with serve_gateway(kafka_settings, wrap=keep) as client:
+    async with serve_application(kafka_settings) as (client, application):
 
         async def post(number: int) -> httpx.Response:
             posted = {"source": "a", "target": "b", "amount": 1, "transaction_id": f"t{number}"}
@@ -84,7 +78,7 @@ async def test_those_of_a_batch_that_failed_are_told_which_they_were(
             )
             return answer
 
-        ingest = applications[0].gateway.ingest
+        ingest = application.gateway.ingest
         first = (await post(0)).json()
         producer = await ingest._outbox._link.producer()
         producer._sequences[first["partition"]] += 5  # Kafka refuses a gap after what it has had
@@ -106,18 +100,12 @@ async def test_those_of_a_batch_that_failed_are_told_which_they_were(
 
 async def test_a_fault_in_one_answer_spares_the_others(
     kafka_settings: KafkaSettings,
-    serve_gateway: Callable[..., Any],
+    serve_application: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What can't be answered is cut off; all that came with it are answered."""
-    applications: list[Any] = []
-
-    def keep(application: Any) -> Any:
-        applications.append(application)
-        return application
-
-    async with serve_gateway(kafka_settings, wrap=keep) as client:
-        ingest = applications[0].gateway.ingest
+    async with serve_application(kafka_settings) as (client, application):
+        ingest = application.gateway.ingest
         note = ingest._verdicts.accepted
 
         def fail(transaction_id: str) -> None:

@@ -250,21 +250,15 @@ async def test_nothing_is_taken_that_nobody_delivers(
 
 async def test_of_many_lines_those_are_told_whose_partition_failed(
     kafka_settings: TopicSettings,
-    serve_gateway: Callable[..., Any],
+    serve_application: Callable[..., Any],
     stored: Callable[[], Awaitable[list[Any]]],
     until: Callable[..., Awaitable[None]],
 ) -> None:
     """Kafka refuses one partition's batch: its lines are told as unknown, the others accepted."""
-    applications: list[Any] = []
-
-    def keep(application: Any) -> Any:
-        applications.append(application)
-        return application
-
     names = [f"t{n}" for n in range(40)]
     lines = "\n".join(json.dumps(posted(name)) for name in names).encode()
-    async with serve_gateway(kafka_settings, wrap=keep) as client:
-        producer = await applications[0].gateway.ingest._outbox._link.producer()
+    async with serve_application(kafka_settings) as (client, application):
+        producer = await application.gateway.ingest._outbox._link.producer()
         early = await client.post("/transactions", json=[posted(name) for name in names])
         producer._sequences[2] += 5  # Kafka refuses a gap after what it has had
         answer = await client.post(
