@@ -65,6 +65,19 @@ def test_manifests_fit_kubernetes_schemas() -> None:
     assert kinds == CUSTOM | expected | {"Namespace", "Secret"}
 
 
+def test_no_service_sets_a_setting() -> None:
+    """A service's name makes variables in all pods of its namespace (API_PORT): none gets them."""
+    made = {
+        f"{document['metadata']['name'].upper().replace('-', '_')}_PORT"
+        for _, document in documents()
+        if document["kind"] == "Service"
+    }
+    assert made & SETTINGS == {"API_PORT"}
+    for name, document in documents():
+        if document["kind"] in {"Deployment", "Job"}:
+            assert document["spec"]["template"]["spec"]["enableServiceLinks"] is False, name
+
+
 def test_no_pod_may_more_than_it_needs() -> None:
     """Not root, nothing writable, no capability, no token; memory has a limit."""
     for name, document in documents():
