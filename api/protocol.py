@@ -51,9 +51,13 @@ class Connection:
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer_bytes)
 
     def write(self, framed: bytes) -> bool:
-        """Write a framed chunk of the body; False, and nothing written, if much is waiting."""
+        """Write a framed chunk of the body; False, and nothing written, if much is waiting.
+
+        Or if the connection has gone: uvloop raises where asyncio is silent, and whoever streams
+        into it is told of its end only some turns of the loop later.
+        """
         transport = self._transport
-        if transport.get_write_buffer_size() > HIGH_WATER_LIMIT:
+        if transport.is_closing() or transport.get_write_buffer_size() > HIGH_WATER_LIMIT:
             return False
         transport.write(framed)
         return True
@@ -98,6 +102,8 @@ class Protocol(HttpToolsProtocol):
     """Bytes that have come and brought neither a header's end nor a part of a body."""
     _new: tuple[Exchange, ASGI3Application] | None = None
     """A request whose header is among what is being read, and which is next to be answered."""
+    _answering: RequestResponseCycle | None = None
+    """Whose answer was begun last; there may be more behind it."""
 
     def __init__(
         self,
@@ -203,7 +209,9 @@ class Protocol(HttpToolsProtocol):
             return
         self.flow.resume_reading()
         if self.pipeline:
-            super()._start_asgi_task(*self.pipeline.pop())
+            cycle, app = self.pipeline.pop()
+            self._answering = cycle
+            super()._start_asgi_task(cycle, app)
         else:
             self._idle_since = self.loop.time()
             self._due = None
@@ -213,6 +221,11 @@ class Protocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """End the connection."""
         super().connection_lost(exc)
+        answering = self._answering
+        if answering is not None and answering is not self.cycle:
+            # uvicorn tells the last one that came, which may stand behind a stream for ever.
+            answering.disconnected = True
+            answering.message_event.set()
         if self._watch is not None:
             self._watch.cancel()
         if self._is_counted:
@@ -271,6 +284,7 @@ class Protocol(HttpToolsProtocol):
 
     def _begin(self, exchange: Exchange, app: ASGI3Application) -> None:
         """Answer a request by a task, unless the application takes it as it is."""
+        self._answering = exchange
         take = self._take
         if take is None or app is not self.app or not exchange.is_whole or not take(exchange):
             super()._start_asgi_task(exchange, app)

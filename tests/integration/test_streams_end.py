@@ -83,6 +83,28 @@ async def test_a_client_that_falls_behind_is_let_go_and_resumes(
                 assert await again.ids(16_000 - got) == seen[got:]
 
 
+async def test_a_client_that_leaves_ends_no_other_stream(kafka_settings: KafkaSettings) -> None:
+    """Neither when it goes while verdicts come, nor with a request of its own waiting behind."""
+    ask = "GET /stream/legit HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    async with writing(kafka_settings, kafka_settings.legit_topic) as writer:
+        with gateways(kafka_settings) as (gateway,):
+            await gateway.ready()
+            async with reading(gateway.url, "/stream/legit") as reader:
+                await reader.block()
+                for requests in (ask, ask + ask.replace("/stream/legit", "/healthz")):
+                    with socket.create_connection(("127.0.0.1", gateway.port)) as leaving:
+                        leaving.sendall(requests.encode())
+                        received = b""
+                        while b"id: " not in received:
+                            received += await asyncio.to_thread(leaving.recv, 4096)
+                    await writer.write(LEGIT, *([0] * 5))
+                seen = await reader.ids(10)
+                for _ in range(10):
+                    await writer.write(LEGIT, 0)
+                    seen += await reader.ids(1)
+    assert seen == [f"1-0-{n}" for n in range(20)]
+
+
 async def test_streams_outlive_a_broker_restart(own_broker: Any, own_settings: Any) -> None:
     """Clients stay connected while Kafka is away, and get what comes after."""
     with gateways(own_settings) as (gateway,):

@@ -1,17 +1,19 @@
 """HTTP/1.1 as the gateway speaks it: answers in one piece or more, pipelines, idle connections."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 import uvicorn
+import uvloop
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 
 from api import listener
 from api.exchange import Exchange
-from api.protocol import Protocol, connection_of
+from api.protocol import Connection, Protocol, connection_of
 
 IDLE_S = 1
 REST_S = 0.1
@@ -260,3 +262,38 @@ async def test_a_body_that_nobody_takes_is_not_read_on_after_a_rest() -> None:
         writer.transport.abort()
 
     assert HIGH_WATER_LIMIT < read < length // 4
+
+
+async def test_a_client_that_leaves_is_noticed_by_the_answer_under_way() -> None:
+    """Also when another request of its own stands behind that, as one may behind a stream."""
+    left = asyncio.Event()
+
+    async def streaming(_scope: Scope, receive: Receive, send: Send) -> None:
+        await send(start())
+        await send({"type": "http.response.body", "body": b"first", "more_body": True})
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        left.set()
+
+    async with connected(streaming) as (reader, writer):
+        writer.write(request("/stream") + request("/behind"))
+        await reader.readuntil(b"first")
+        writer.transport.abort()
+        await asyncio.wait_for(left.wait(), DEADLINE_S)
+
+
+def test_nothing_is_written_to_a_connection_that_has_gone() -> None:
+    """uvloop raises where asyncio is silent: one client's end would be everybody's."""
+
+    async def write_late() -> bool:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            _, writer = await asyncio.open_connection(sock=ours)
+            connection = Connection(writer.transport, FlowControl(writer.transport))
+            assert connection.write(b"1\r\na\r\n")
+            writer.transport.abort()
+            await writer.wait_closed()
+            return connection.write(b"1\r\nb\r\n")
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert not runner.run(write_late())
