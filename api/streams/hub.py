@@ -34,6 +34,8 @@ __all__ = ["Event", "Hub"]
 log = structlog.get_logger(__name__)
 
 SWEEP_EVERY_S: Final = 0.5
+AGAIN_AFTER_S: Final = 1.0
+"""Pause before a part that failed goes on."""
 LONGEST_PAUSE_S: Final = 0.05
 """Longest gathering between two seals under load."""
 PAGES_AT_A_TIME: Final = 4
@@ -81,10 +83,8 @@ class Hub:
         """Start following, in the background; no broker need be up."""
         self._loop = asyncio.get_running_loop()
         feeds = [feed.run() for feed in self.feeds.values()]
-        work = [*feeds, self._seal_as_it_comes(), self._sweep()]
+        work = [*feeds, self._keep(self._seal_as_it_comes), self._keep(self._sweep)]
         self._tasks = [asyncio.create_task(part) for part in work]
-        for task in self._tasks:
-            task.add_done_callback(self._ended)
 
     async def stop(self) -> None:
         """End all streams and stop following."""
@@ -277,11 +277,19 @@ class Hub:
                 if now >= member.ends_at:
                     member.close(Cause.LIFE)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        """End the streams if a part of the hub failed: they must not look alive and be silent."""
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("streams failed", exc_info=error)
-            self._drain()
+    async def _keep(self, part: Callable[[], Awaitable[None]]) -> None:
+        """Keep a part going. Where it fails, some clients have what others lack: all are cut off.
+
+        They resume by their positions, which nothing has gone past.
+        """
+        while True:
+            try:
+                await part()
+            except Exception:
+                log.exception("streams failed")
+                for member in list(self.members):
+                    member.cut(Cause.BROKEN)
+            await asyncio.sleep(AGAIN_AFTER_S)
 
     def _drain(self) -> None:
         if self.draining:

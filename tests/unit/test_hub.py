@@ -1,0 +1,51 @@
+"""The hub, when a part of it fails: its clients come back, and it is there for them."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from api.settings import ApiSettings
+from api.streams.event import Event
+from api.streams.hub import Hub
+from api.streams.position import FRAUD, Cursor, Position
+from api.streams.subscription import Cause, Subscription
+
+DEADLINE_S = 20
+
+
+async def test_streams_go_on_after_a_failure() -> None:
+    """Those that were open are cut off; who comes then gets what was read meanwhile and after."""
+    hub = Hub(ApiSettings(kafka_broker_url="127.0.0.1:1"))
+
+    def fail_once(*_: Any) -> None:
+        hub.trace = None
+        raise ValueError("on purpose")
+
+    def joined() -> Subscription:
+        member = Subscription(1024)
+        hub.enter(member, "fraud")
+        hub.channels["fraud"].join(member, None)
+        return member
+
+    await hub.start()
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            hub.begin(FRAUD, 0, 0)
+            hub.trace = fail_once
+            first = joined()
+            hub.read(FRAUD, events(0))
+            while await first.take():
+                pass
+            assert first.cause is Cause.BROKEN
+            second = joined()
+            hub.read(FRAUD, events(1))
+            assert b'"number": 1' in await second.take()
+            assert hub.ring.since(Cursor(Position({FRAUD: (0,)}))) == 0
+            assert not hub.draining
+    finally:
+        await hub.stop()
+
+
+def events(offset: int) -> Sequence[Event]:
+    """Make what a feed has read."""
+    return [Event(FRAUD, 0, offset, 0, b'{"number": %d}' % offset)]
