@@ -100,6 +100,8 @@ class Protocol(HttpToolsProtocol):
     _given_id: bytes | None = None
     _unparsed = 0
     """Bytes that have come and brought neither a header's end nor a part of a body."""
+    _upgrades = False
+    """Whether the request whose header has come wants to go on in another protocol."""
     _new: tuple[Exchange, ASGI3Application] | None = None
     """A request whose header is among what is being read, and which is next to be answered."""
     _answering: RequestResponseCycle | None = None
@@ -143,18 +145,38 @@ class Protocol(HttpToolsProtocol):
         """Take what has come."""
         self._idle_since = None
         self._unparsed += len(data)
+        left: bytes | memoryview = data
         try:
-            self.parser.feed_data(data)
+            while left:
+                try:
+                    self.parser.feed_data(left)
+                    break
+                except httptools.HttpParserUpgrade as upgrade:
+                    left = memoryview(left)[upgrade.args[0] :] if self._stays() else b""
         except httptools.HttpParserError:
             self._refuse(Problem(BAD_REQUEST, "this is no HTTP/1.1 request"))
-        except httptools.HttpParserUpgrade:  # to what we don't speak: it is answered as it is,
-            self.cycle.keep_alive = False  # and what follows can't be told from another protocol
         else:
             if self._unparsed > self._bounds.header_bytes:
                 self._refuse_large()
         if self._new is not None:
             new, self._new = self._new, None
             self._begin(*new)
+
+    def _stays(self) -> bool:
+        """Read a request that wants to go on in another protocol as if it did not.
+
+        As a server may (RFC 9110, 7.8). Java's client asks for HTTP/2 with its first request, and
+        the parser takes the body of such a one for the other protocol. False: it goes.
+        """
+        if not self._upgrades:  # CONNECT: what follows can't be told from anything else
+            self.cycle.keep_alive = False
+            return False
+        self._upgrades = False
+        method, version = self.parser.get_method(), self.parser.get_http_version().encode()
+        lines = [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
+        head = b"\r\n".join([b"%b %b HTTP/%b" % (method, self.url, version), *lines])
+        self.parser.feed_data(head + b"\r\n\r\n")
+        return True
 
     def on_message_begin(self) -> None:
         """Begin a request."""
@@ -178,6 +200,9 @@ class Protocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Begin to answer a request."""
+        if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
+            self._upgrades = True
+            return
         self._unparsed = 0
         if not self._has_host and self.parser.get_http_version() == "1.1":
             raise ValueError("no Host")  # RFC 9112, section 3.2
@@ -198,6 +223,8 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """End a request."""
+        if self._upgrades:
+            return
         super().on_message_complete()
         self._unparsed = 0
         self.scope["extensions"][_WHOLE] = {}

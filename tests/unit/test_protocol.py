@@ -297,3 +297,42 @@ def test_nothing_is_written_to_a_connection_that_has_gone() -> None:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         assert not runner.run(write_late())
+
+
+H2C = b"connection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABk\r\n"
+
+
+@pytest.mark.parametrize(
+    ("asks", "by"),
+    [
+        ([b"content-length: 2\r\n\r\n{}"], b"taken"),
+        ([b"content-length: 2\r\n\r\n", b"{}"], b"called"),
+        ([b"transfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"], b"taken"),
+    ],
+    ids=["whole", "header first", "chunked"],
+)
+async def test_who_asks_for_another_protocol_is_answered_in_this_one(
+    asks: list[bytes], by: bytes
+) -> None:
+    """Body and all, and the connection goes on: Java's client asks for HTTP/2 by itself."""
+    head = b"POST /taken HTTP/1.1\r\nhost: test\r\n" + H2C
+    application = Taking()
+    async with connected(application) as (reader, writer):
+        writer.write(head + asks[0])
+        for part in asks[1:]:
+            await asyncio.wait_for(application.called.wait(), DEADLINE_S)
+            writer.write(part)
+        first = await reader.readuntil(b"\r\n\r\n" + by)
+        writer.write(POST + b"\r\n{}")
+        second = await reader.read()
+
+    assert first.startswith(b"HTTP/1.1 200 OK")
+    assert second.endswith(b"\r\n\r\ntaken")
+
+
+async def test_any_number_of_requests_may_ask_for_another_protocol() -> None:
+    """Of a pipeline, too, which comes in one piece."""
+    asking = b"GET /whole HTTP/1.1\r\nhost: test\r\n" + H2C + b"\r\n"
+    received = await answer(*[asking] * 2_000, request("/whole", "1.0"))
+
+    assert received.count(b"HTTP/1.1 200 OK") == 2_001
