@@ -37,6 +37,8 @@ _VERSION: Final = 1
 _CRC_BYTES: Final = 2
 _MORE: Final = 0x80
 _LOW_BITS: Final = 0x7F
+_LAST_SHIFT: Final = 56
+"""Of the ninth and last byte that an offset may have; a number without end would take for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,10 +146,10 @@ def _varints(raw: bytes) -> Iterator[int]:
     number = shift = 0
     for byte in raw:
         number |= (byte & _LOW_BITS) << shift
-        if byte & _MORE:
+        if byte & _MORE and shift < _LAST_SHIFT:
             shift += 7
             continue
-        if number > MAX_OFFSET or (shift and not byte):
+        if byte & _MORE or number > MAX_OFFSET or (shift and not byte):
             raise PositionError("mangled: an offset is out of range")
         yield number
         number = shift = 0

@@ -1,6 +1,7 @@
 """The position codec: one form for each position, and nothing else is read."""
 
 import base64
+import binascii
 
 import pytest
 from hypothesis import given, settings
@@ -29,6 +30,15 @@ def test_any_other_text_is_refused(text: str) -> None:
     except PositionError:
         return
     assert position.encode() == text
+
+
+def test_a_number_of_too_many_bytes_is_not_read_to_its_end() -> None:
+    """Each of its bytes would cost as much as all before it."""
+    payload = bytes([1, 1, 1]) + b"\xff" * 24_000
+    whole = payload + binascii.crc_hqx(payload, 0xFFFF).to_bytes(2, "big")
+
+    with pytest.raises(PositionError, match="out of range"):
+        decode(base64.urlsafe_b64encode(whole).rstrip(b"=").decode())
 
 
 @settings(deadline=None)
