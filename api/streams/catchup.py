@@ -22,6 +22,9 @@ PAUSE_S: Final = 1.0
 """Pause before the brokers are asked again."""
 SLOT_PATIENCE_S: Final = 1.0
 """How long a replay waits for its client before it makes room for another client's."""
+ID_BYTES_AT_A_TIME: Final = 256 << 10
+"""Of the events encoded in one turn, the ids: one is 24 KB where a client says that it has so many
+partitions."""
 AHEAD_PATIENCE_S: Final = 2.0
 """A position ahead of this process is another process's; for how long that is taken for granted."""
 
@@ -95,7 +98,7 @@ class Catchup:
         """
         ring = self._hub.ring
         number = ring.since(cursor)
-        size = self._hub.settings.stream_page_records
+        size = min(self._hub.settings.stream_page_records, _events_at_a_time(cursor))
         ahead_since: float | None = None
         while self._member.cause is None:
             async with self._hub.catching_up:
@@ -145,15 +148,18 @@ class Catchup:
         pages = self._replays.read(ranges, indices)
         try:
             async for events, where in pages:
-                if chunk := sse.encode(events, cursor, self._wish.only):
-                    self._member.offer(chunk)
+                size = _events_at_a_time(cursor)
+                for first in range(0, max(1, len(events)), size):
+                    some = events[first : first + size]
+                    if chunk := sse.encode(some, cursor, self._wish.only):
+                        self._member.offer(chunk)
+                    # A client that takes its time waits outside: others want its place in here.
+                    if not await self._takes_all(SLOT_PATIENCE_S) or self._member.cause is not None:
+                        return
                 for tp, offset in where.items():
                     topic = indices[tp.topic]
                     if offset > cursor.next(topic, tp.partition):
                         cursor.move(topic, tp.partition, offset)
-                # A client that takes its time waits outside: others want its place in here.
-                if not await self._takes_all(SLOT_PATIENCE_S) or self._member.cause is not None:
-                    return
         finally:
             await pages.aclose()
 
@@ -198,3 +204,8 @@ class Catchup:
         except TimeoutError:
             return False
         return True
+
+
+def _events_at_a_time(cursor: Cursor) -> int:
+    """Give how many events to encode in one turn of the event loop, as each has an id."""
+    return max(1, ID_BYTES_AT_A_TIME // len(cursor.id()))

@@ -41,9 +41,14 @@ class Ring:
                 self._let_go()
 
     def clear(self) -> None:
-        """Let everything go."""
+        """Let everything go, as there are records that nobody will find here.
+
+        One number is left out, so that a client which stood at the end stands before it now: what
+        is gone is not behind it.
+        """
         while self.first < self.end:
             self._let_go()
+        self.first = self.end = self.end + 1
         self._latest.clear()
 
     def reaches(self, cursor: Cursor) -> bool:
