@@ -5,15 +5,17 @@ as committed, from Kafka alone: it holds for traffic from anywhere.
 """
 
 import asyncio
+import os
 import signal
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from time import monotonic as now
 from typing import Any, Final
 
 import msgspec
+import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from loadgen.audit import Audit, Findings
@@ -22,12 +24,16 @@ from wire import access, kafka, logs, topics
 from wire.errors import MessageError
 from wire.messages import decode_transaction, decode_verdict, instant
 
+log = structlog.get_logger(__name__)
 POLL_MS: Final = 200
 MAX_RECORDS: Final = 5_000
 """Records taken at once: what one step of the audit works on."""
 IDLE_POLLS: Final = 10
 """So many polls without an outcome mean that there is none at the moment."""
+CLOCKS_APART: Final = timedelta(seconds=1)
+"""Between those that stamp transactions and those that stamp verdicts."""
 FAILED: Final = 1
+INTERRUPTED: Final = 130
 _PLACE: Final = ("topic", "partition", "offset")
 """Headers of a dead letter: where the record lay."""
 _EVER: Final = datetime.min.replace(tzinfo=UTC)
@@ -46,14 +52,21 @@ async def _run(settings: VerifySettings) -> int:
 
 
 async def audited(settings: VerifySettings) -> Findings:
-    """Read the span and judge it; SIGINT or SIGTERM end the watching, not the judging."""
+    """Read the span and judge it; SIGINT or SIGTERM end the watching, a second one everything."""
     counts = await topics.wait(settings, *topics.names(settings))
     consumer = await kafka.start(lambda: kafka.consumer(settings, fetch_max_wait_ms=POLL_MS))
     reading = Reading(settings, consumer, counts)
+
+    def stop() -> None:
+        if reading.stopped:
+            os._exit(INTERRUPTED)  # however long the log is, and whether Kafka answers or not
+        reading.stop()
+
     running = asyncio.get_running_loop()
     signals = () if sys.platform == "win32" else (signal.SIGINT, signal.SIGTERM)
     for name in signals:
-        running.add_signal_handler(name, reading.stop)
+        running.add_signal_handler(name, stop)
+    log.info("auditing the log", topic=settings.transactions_topic)
     try:
         with access.told(settings):
             return await reading.audit()
@@ -81,6 +94,11 @@ class Reading:
         self._idle = 0
         self._stopped = asyncio.Event()
 
+    @property
+    def stopped(self) -> bool:
+        """Whether it was told so."""
+        return self._stopped.is_set()
+
     def stop(self) -> None:
         """Watch no longer; what was read is still judged."""
         self._stopped.set()
@@ -107,13 +125,29 @@ class Reading:
         partitions = [*self._log, *self._outcomes]
         self._consumer.assign(partitions)
         await self._consumer.seek_to_beginning()
-        if self._settings.since is None:
+        whole = await self._whole_since(partitions)
+        if whole > self._since:
+            self._since = whole
+            log.warning("retention took what came before: it is not judged", since=str(whole))
+        if self._since == _EVER:
             return
-        milliseconds = int(self._settings.since.timestamp() * 1000)
+        milliseconds = int(self._since.timestamp() * 1000)
         found = await self._consumer.offsets_for_times(dict.fromkeys(partitions, milliseconds))
         ends = await self._consumer.end_offsets(partitions)
         for partition, place in found.items():
             self._consumer.seek(partition, place.offset if place else ends[partition])
+
+    async def _whole_since(self, partitions: Collection[TopicPartition]) -> datetime:
+        """Give from when on every partition has all that was written to it.
+
+        Retention by size takes verdicts first, as they are larger than what they are about: those
+        are not lost. One that has nothing left tells nothing, and is passed over.
+        """
+        firsts = await self._consumer.beginning_offsets(partitions)
+        cut = [partition for partition, first in firsts.items() if first]
+        found = await self._consumer.offsets_for_times(dict.fromkeys(cut, 0)) if cut else {}
+        stamps = [instant(place.timestamp) + CLOCKS_APART for place in found.values() if place]
+        return max(stamps, default=_EVER)
 
     async def _step(self, ends: Mapping[TopicPartition, int] | None = None) -> None:
         """Read a little of everything, keeping the two sides near each other."""

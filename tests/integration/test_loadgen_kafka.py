@@ -1,16 +1,22 @@
 """The load generator on a real Kafka: driving it directly, and auditing what lies in it."""
 
+import asyncio
 import dataclasses
 import json
 import os
+import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import msgspec
 import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import RecordsToDelete
 from confluent_kafka import Producer
 
 from loadgen import verify
@@ -95,6 +101,16 @@ class Log:
             )
             await producer.flush()
 
+    async def decided(self, transaction_id: str, at: datetime) -> None:
+        """Write a transaction and its verdict, both with this time's stamp."""
+        transaction = Transaction(transaction_id, "a", "b", Decimal(1), "EUR")
+        found = verdict(transaction, at, fraud=False)
+        pairs = (self.settings.transactions_topic, transaction), (self.settings.legit_topic, found)
+        async with kafka.producer(self.settings) as producer:
+            for topic, value in pairs:
+                stamp = int(at.timestamp() * 1000)
+                await producer.send_and_wait(topic, encode(value), partition=0, timestamp_ms=stamp)
+
 
 async def audited(settings: TopicSettings, **given: Any) -> Findings:
     """Audit the log from the beginning."""
@@ -169,6 +185,39 @@ async def test_the_span_begins_where_it_is_told(log: Log) -> None:
     """From now on there is nothing in the log, and so nothing wrong."""
     await log.decide()
     assert await audited(log.settings, verify_since=datetime.now(UTC).isoformat()) == Findings()
+
+
+async def test_what_retention_took_is_not_lost(kafka_settings: TopicSettings) -> None:
+    """Verdicts go first, as they are larger: the audit begins where all that was written is."""
+    log, now = Log(kafka_settings), datetime.now(UTC)
+    for seconds in (60, 30, 0):
+        await log.decided(f"t{seconds}", now - timedelta(seconds=seconds))
+    assert await audited(log.settings) == Findings(transactions=3, verdicts=3)
+    admin = await kafka.start(lambda: kafka.admin(log.settings))
+    place = TopicPartition(log.settings.legit_topic, 0)
+    await admin.delete_records({place: RecordsToDelete(before_offset=1)})
+    await kafka.close(admin)
+    assert await audited(log.settings) == Findings(transactions=1, verdicts=1)
+
+
+async def test_a_second_signal_ends_an_audit_at_once(log: Log) -> None:
+    """Else one that waits for verdicts, reads for hours or has lost Kafka could only be killed."""
+    given = {name.upper(): str(value) for name, value in shared(log.settings).items() if value}
+    argv = ("-m", "compose", "verify", "--duration", "3600", "--settle", "3600")
+    running = await asyncio.create_subprocess_exec(
+        sys.executable, *argv, env=os.environ | given, stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        assert running.stderr is not None
+        assert b"auditing" in await running.stderr.readline()
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            running.send_signal(signum)
+        async with asyncio.timeout(30):
+            assert await running.wait() == 130
+    finally:
+        if running.returncode is None:
+            running.kill()
+        await running.communicate()
 
 
 @contextmanager
