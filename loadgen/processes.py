@@ -103,6 +103,7 @@ class _Member:
         context = multiprocessing.get_context("spawn")
         self.tally = Tally()
         self.in_flight = 0
+        self._is_over = False
         self._loop = asyncio.get_running_loop()
         self.ready: asyncio.Future[None] = self._loop.create_future()
         self.done: asyncio.Future[float] = self._loop.create_future()
@@ -127,6 +128,8 @@ class _Member:
         self._pipe.close()
         if self._process.pid is None:
             return
+        if not self._is_over:  # our end of the pipe is not closed while the listener reads it
+            self._process.terminate()
         self._process.join(END_S)
         if self._process.is_alive():
             self._process.kill()
@@ -149,10 +152,12 @@ class _Member:
                 self.tally.add(tally)
                 self.in_flight = in_flight
             case Done(seconds, tally):
+                self._is_over = True
                 self.tally.add(tally)
                 self.in_flight = 0
                 self.done.set_result(seconds)
             case Failed(cause):
+                self._is_over = True
                 waited_for = self.done if self.ready.done() else self.ready
                 waited_for.set_exception(ProcessError(cause))
 

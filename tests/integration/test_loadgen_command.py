@@ -112,9 +112,10 @@ def test_no_process_outlives_its_parent(gateway: str) -> None:
     assert (len(gone), alive) == (len(children), [])
 
 
-def test_a_stop_before_anything_ran_is_exit_code_130() -> None:
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_a_stop_before_anything_ran_is_exit_code_130(processes: str) -> None:
     """There is no summary of nothing."""
-    process = start("http://127.0.0.1:9", "--wait", "30")
+    process = start("http://127.0.0.1:9", "--wait", "30", "--processes", processes)
     assert process.stderr is not None
     assert "waiting for the gateway" in process.stderr.readline()
     process.send_signal(signal.SIGINT)
