@@ -118,9 +118,10 @@ def _install(home: Path, lock: Lock, report: Report) -> None:
 
     part = home.with_name(f"{home.name}.part")
     if home.exists():  # damaged: keep what is good, and nothing that was made from the rest
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir()
-        (home / "jars").rename(part / "jars")
+        if (home / "jars").is_dir():  # else an earlier try got them as far as `part`
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir()
+            (home / "jars").rename(part / "jars")
         shutil.rmtree(home)
     download.fill(part, lock.jars, report)
     part.rename(home)

@@ -127,6 +127,20 @@ def test_a_damaged_cache_is_mended(repository: Repository, tmp_path: Path) -> No
     assert not any("alpha" in path for path in repository.asked)
 
 
+def test_a_mending_that_was_cut_off_is_taken_up_again(
+    repository: Repository, tmp_path: Path
+) -> None:
+    """Between the move of the good jars and the end of the cache that was damaged."""
+    installation = jars.install(tmp_path / "cache", lock=repository.lock)
+    part = installation.home.with_name("example.part")
+    part.mkdir()
+    (installation.home / "jars").rename(part / "jars")
+    (part / "jars" / "beta-1.0.jar").unlink()
+    repository.asked.clear()
+    assert jars.install(tmp_path / "cache", lock=repository.lock) == installation
+    assert not any("alpha" in path for path in repository.asked)
+
+
 def test_no_network_is_one_clear_error(
     repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
