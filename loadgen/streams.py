@@ -100,10 +100,11 @@ class EventStream:
                 return
             if response.status_code != httpx.codes.OK:
                 raise StreamError(f"{self._url} answers {response.status_code}")
-            self.subscribed.set()
             async for event in events(response.aiter_raw()):
                 if event.id is not None:
+                    # The first thing that a gateway tells: from where on nothing can be missed.
                     self._position = event.id.decode()
+                    self.subscribed.set()
                 if event.kind == b"gap":
                     self._tally.gaps += 1
                     log.warning("the event stream has a gap", detail=event.data.decode())

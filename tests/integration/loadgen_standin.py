@@ -28,6 +28,7 @@ class Standin:
         refuse: int = 0,
         break_stream_after: int = 0,
         refuse_to_resume: bool = False,
+        stream_after: float = 0.0,
         answer_after: float = 0.0,
     ) -> None:
         self.url = ""
@@ -38,6 +39,7 @@ class Standin:
         self.refuse = refuse
         self.break_stream_after = break_stream_after
         self.refuse_to_resume = refuse_to_resume
+        self.stream_after = stream_after
         self.answer_after = answer_after
         self._posts = 0
         self._events: list[bytes] = []
@@ -103,8 +105,8 @@ class Standin:
 
     async def _stream(self, scope: Scope, send: Any) -> None:
         headers = dict(scope["headers"])
-        position = int(headers.get(b"last-event-id", b"%d" % len(self._events)))
-        self.resumed_from += [str(position)] if b"last-event-id" in headers else []
+        if b"last-event-id" in headers:
+            self.resumed_from.append(headers[b"last-event-id"].decode())
         await send(
             {
                 "type": "http.response.start",
@@ -113,6 +115,9 @@ class Standin:
             }
         )
         await chunk(send, b"retry: 1000\r\n\r\n")
+        await asyncio.sleep(self.stream_after)
+        position = int(headers.get(b"last-event-id", b"%d" % len(self._events)))
+        await chunk(send, b"id: %d\r\n\r\n" % position)
         given = 0
         while True:
             while position < len(self._events):

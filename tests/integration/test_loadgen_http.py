@@ -107,6 +107,14 @@ async def test_a_verdict_that_is_lost_doubled_or_wrong_is_found(fault: str, coun
     assert not found.ok
 
 
+async def test_nothing_is_sent_before_the_stream_has_its_place() -> None:
+    """A gateway that has just started says yes to a stream before it knows where that begins."""
+    async with standins.serving(standins.Standin(stream_after=0.5)) as gateway:
+        found = await run(gateway.url)
+    assert found.verification is not None
+    assert (found.verification.verdicts, found.verification.lost) == (400, 0)
+
+
 async def test_a_stream_that_breaks_is_resumed_where_it_was() -> None:
     """With Last-Event-ID: nothing lost, nothing twice."""
     async with standins.serving(standins.Standin(break_stream_after=100)) as gateway:
