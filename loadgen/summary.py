@@ -70,12 +70,14 @@ class Summary(Struct, frozen=True):
     verification: Verification | None
     thresholds: list[Checked]
     ok: bool
-    """All thresholds held, and the verification, if any, found no fault."""
+    """All thresholds held, and the verification, if any, had something to verify and no fault."""
 
 
 def make(settings: LoadgenSettings, total: Tally, seconds: float) -> Summary:
     """Sum a run up, and check what was asked of it."""
     verification = _verification(total) if settings.loadgen_verify else None
+    has_any = total.accepted > 0 or not total.due
+    is_verified = verification is None or (verification.ok and has_any)
     values = _values(total, seconds)
     checked = [_checked(threshold, values) for threshold in settings.loadgen_threshold]
     return Summary(
@@ -100,7 +102,7 @@ def make(settings: LoadgenSettings, total: Tally, seconds: float) -> Summary:
         latency_ms=milliseconds(total.latency),
         verification=verification,
         thresholds=checked,
-        ok=all(each.held for each in checked) and (verification is None or verification.ok),
+        ok=all(each.held for each in checked) and is_verified,
     )
 
 

@@ -107,6 +107,15 @@ async def test_a_verdict_that_is_lost_doubled_or_wrong_is_found(fault: str, coun
     assert not found.ok
 
 
+async def test_a_run_of_which_nothing_was_accepted_is_not_verified() -> None:
+    """No verdict is owed then, and none can be lost: that says nothing for the gateway."""
+    async with standins.serving(standins.Standin(refuse=1)) as gateway:
+        found = await run(gateway.url, loadgen_duration=0.1)
+    assert found.verification is not None
+    assert found.verification.lost == 0
+    assert not found.ok
+
+
 async def test_nothing_is_sent_before_the_stream_has_its_place() -> None:
     """A gateway that has just started says yes to a stream before it knows where that begins."""
     async with standins.serving(standins.Standin(stream_after=0.5)) as gateway:
