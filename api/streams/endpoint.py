@@ -28,6 +28,7 @@ MAX_UNIX_MS: Final = 253_402_300_799_999
 _RFC3339: Final = re.compile(
     r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII
 )
+_SPACE_FOR_PLUS: Final = re.compile(r" (?=\d\d:\d\d\Z)", re.ASCII)
 _UNIX_MS: Final = re.compile(r"\d{1,15}", re.ASCII)
 _SUMMARIES: Final = {
     "fraud": "Verdicts that say fraud",
@@ -138,6 +139,7 @@ def _since(text: str) -> int | Literal["earliest"]:
         return "earliest"
     if _UNIX_MS.fullmatch(text) and int(text) <= MAX_UNIX_MS:
         return int(text)
+    text = _SPACE_FOR_PLUS.sub("+", text)  # what `+` means in a query unless it is written %2B
     if _RFC3339.fullmatch(text):
         try:
             return max(0, int(datetime.fromisoformat(text.upper()).timestamp() * 1000))

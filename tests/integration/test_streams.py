@@ -172,6 +172,7 @@ async def test_since_takes_times_and_earliest(gateway: httpx.AsyncClient, writer
         (str(now - 20_000), ["0-0-1", "0-0-2"]),
         (rfc3339, ["0-0-1", "0-0-2"]),
         (rfc3339.replace("Z", "+00:00"), ["0-0-1", "0-0-2"]),
+        (rfc3339.replace("Z", " 00:00"), ["0-0-1", "0-0-2"]),  # as `curl` sends it
         (str(now - 9_999), []),
         ("0", ["0-0-0", "0-0-1", "0-0-2"]),
     ):
@@ -191,6 +192,7 @@ async def test_a_bad_parameter_is_a_problem_before_the_stream(gateway: httpx.Asy
         ("since", "-1"),
         ("since", "2026-02-30T00:00:00Z"),
         ("since", "2026-11-23T12:00:00"),
+        ("since", "2026-11-23 12:00"),
         ("since", "9" * 30),
         ("last_event_id", "12"),
         ("last_event_id", "AQMCAKwCAgf__________3_lUh"),
