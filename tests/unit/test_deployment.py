@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
+from api.edge import hosts
+from api.edge.settings import EdgeSettings
 from api.gateway import Gateway
 from api.metrics import of_worker
 from api.settings import ApiSettings
@@ -63,6 +65,21 @@ def test_manifests_fit_kubernetes_schemas() -> None:
             kubernetes_validate.validate(document, KUBERNETES, strict=True)
     expected = {"Deployment", "Service", "HorizontalPodAutoscaler", "PodDisruptionBudget", "Job"}
     assert kinds == CUSTOM | expected | {"Namespace", "Secret"}
+
+
+def test_the_anonymous_gateway_answers_to_its_own_names_only() -> None:
+    """A name that any web page can give this machine's loopback address is none of them."""
+    services = yaml.safe_load((ROOT / "compose/docker-compose.yml").read_text())["services"]
+    given = services["api"]["environment"]
+    assert given["API_ALLOW_ANONYMOUS"] == "true"
+    default = re.fullmatch(r"\$\{API_ALLOWED_HOSTS:-(.*)\}", given["API_ALLOWED_HOSTS"])
+    assert default is not None
+    served = hosts.served(
+        EdgeSettings(api_allowed_hosts=default[1]).allowed_hosts, on_loopback=False
+    )
+    assert served is not None
+    names = ("api:8000", "localhost:8000", "127.0.0.1:8000", "rebound.example:8000")
+    assert [served.answers_to(name) for name in names] == [True, True, True, False]
 
 
 def test_no_service_sets_a_setting() -> None:
