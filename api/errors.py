@@ -8,6 +8,7 @@ FraudstreamError
 ├── KeySetError               a JWK Set can't be had, or can't be used
 ├── CredentialError           a credential that does not count; says why
 ├── PositionError             text that is no stream position
+├── ReaderError               what was read for the streams was not taken in
 └── DeliveryError             a record is not known to be in Kafka
     ├── OverloadedError       too much is in flight: it was not sent
     ├── UnreachableError      Kafka can't be reached: it was not sent
@@ -64,3 +65,7 @@ class NotAcknowledgedError(DeliveryError):
 
 class PositionError(FraudstreamError):
     """Text that is no stream position; says in a few words what is wrong with it."""
+
+
+class ReaderError(FraudstreamError):
+    """What a feed has read was not taken in: no stream can show that it is missing."""

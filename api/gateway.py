@@ -65,3 +65,8 @@ class Gateway:
     def ready(self) -> bool:
         """True while transactions can be taken and both streams follow their topics."""
         return self.ingest.ready and self.hub.following
+
+    @property
+    def failed(self) -> bool:
+        """True once a part has ended that only a new process can bring back."""
+        return self.ingest.failed or self.hub.failed

@@ -1,4 +1,4 @@
-"""The server process: uvicorn on one listening socket, ended in order by a signal."""
+"""The server process: uvicorn on one listening socket, ended in order by a signal or a failure."""
 
 import asyncio
 import gc
@@ -25,6 +25,8 @@ from api.tls import Certificate
 from wire import logs
 
 log = structlog.get_logger(__name__)
+FAILED = 1
+"""Exit code after a failure that was not foreseen."""
 OTHER_FILES = 256
 """Open files beside connections: Kafka's, logs, what is served."""
 
@@ -36,7 +38,8 @@ class Server(uvicorn.Server):
     """uvicorn, but open streams are told to end as soon as the signal comes.
 
     uvicorn runs the lifespan's end only after all connections have closed: too late for streams
-    that never close by themselves.
+    that never close by themselves. A part of the gateway that failed ends it as a signal does: a
+    process that lives on and can't do its work is one that nobody starts anew.
     """
 
     def __init__(
@@ -62,6 +65,14 @@ class Server(uvicorn.Server):
         if self._gateway.gate is not None:
             self._gateway.gate.look()
 
+    async def on_tick(self, counter: int) -> bool:
+        """Look, ten times a second, whether it is time to end."""
+        if self._gateway.failed and not self.should_exit:
+            log.error("a part of the gateway failed: ending, to be started anew")
+            self._gateway.drain()
+            self.should_exit = True
+        return await super().on_tick(counter)
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Note the signal, and have the streams end."""
         self._gateway.drain()
@@ -69,7 +80,7 @@ class Server(uvicorn.Server):
 
 
 def serve(settings: ApiSettings) -> int:
-    """Serve until SIGINT or SIGTERM; give the exit code.
+    """Serve until SIGINT or SIGTERM, or a part has failed; give the exit code.
 
     Raises:
         AddressError: the address to listen on can't be had.
@@ -99,8 +110,8 @@ def serve(settings: ApiSettings) -> int:
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, _end)
     _collect_less()
-    Server(config, application.state.gateway, certificate).run(sockets=sockets)
-    return 0
+    Server(config, application.gateway, certificate).run(sockets=sockets)
+    return FAILED if application.gateway.failed else 0
 
 
 def configured(

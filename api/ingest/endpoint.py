@@ -107,6 +107,11 @@ class Ingest:
         return self._outbox.ready
 
     @property
+    def failed(self) -> bool:
+        """Whether no transaction can be taken any more until the process is started anew."""
+        return self._outbox.failed
+
+    @property
     def deliveries(self) -> Deliveries:
         """What was put into Kafka."""
         return self._outbox.deliveries

@@ -47,6 +47,8 @@ class Link:
         self._keeper: asyncio.Task[None] | None = None
         self._retirements: set[asyncio.Task[None]] = set()
         self._partitions = 0
+        self.failed = False
+        """Whether it has ended unasked: nothing connects anew in this process."""
 
     @property
     def connected(self) -> bool:
@@ -119,6 +121,7 @@ class Link:
         if not keeper.cancelling():
             error = None if keeper.cancelled() else keeper.exception()
             log.error("kafka link ended", topic=self._topic, exc_info=error)
+            self.failed = True
 
     def _make(self) -> Producer:
         settings = self._settings

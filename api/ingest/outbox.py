@@ -87,6 +87,7 @@ class Outbox:
         self._courier: asyncio.Task[None] | None = None
         self._room: deque[asyncio.Future[None]] = deque()
         self._closing = False
+        self._failed = False
         self._taken = 0
 
     @property
@@ -94,6 +95,11 @@ class Outbox:
         """Whether a record put now can be expected to reach Kafka."""
         reachable = self._link.connected and not all(lane.overdue for lane in self._lanes)
         return reachable and not self._closing
+
+    @property
+    def failed(self) -> bool:
+        """Whether delivering has ended unasked: nothing brings it back in this process."""
+        return self._failed or self._link.failed
 
     def start(self) -> None:
         """Begin to connect; until that is done, `put` raises UnreachableError."""
@@ -231,10 +237,15 @@ class Outbox:
                 self._work.set()  # for the next producer
 
     def _ended(self, courier: asyncio.Task[None]) -> None:
-        """Take nothing more if delivering failed: what is put must not wait in vain."""
-        if not courier.cancelled() and (error := courier.exception()) is not None:
-            log.error("outbox failed", topic=self._topic, exc_info=error)
-            self._closing = True
+        """Take nothing more if delivering ended unasked: what is put must not wait in vain."""
+        if courier.cancelling():
+            return
+        error = None if courier.cancelled() else courier.exception()
+        log.error("outbox failed", topic=self._topic, exc_info=error)
+        self._closing = self._failed = True
+        for lane in self._lanes:
+            for batch in list(lane.waiting):
+                self._drop(lane, batch, UnreachableError("the gateway failed first"))
 
     async def _gather(self) -> None:
         """Wait a moment for company: a request to Kafka costs as much as tens of records.

@@ -5,13 +5,14 @@ The positions are kept here, so that a new connection goes on where the last one
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import structlog
 from aiokafka.errors import KafkaError
 
+from api.errors import ReaderError
 from api.settings import ApiSettings
 from api.streams.connection import Connection, connected
 from api.streams.event import Event
@@ -32,6 +33,8 @@ STUCK_AFTER_S: Final = 12.0
 """After this long without an answer it is made anew: the brokers may be elsewhere by then."""
 FIRST_PAUSE_S: Final = 0.2
 LONGEST_PAUSE_S: Final = 5.0
+FAILURES_IN_A_ROW: Final = 8
+"""So many unforeseen ones with nothing read in between, in 16 s at least, and it is given up."""
 
 
 class Reader(Protocol):
@@ -68,6 +71,8 @@ class Feed:
         """How many partitions the topic has."""
         self._connection: Connection | None = None
         self._looked_at = 0.0
+        self._failures = 0
+        """Unforeseen ones, since something was read."""
 
     @property
     def following(self) -> bool:
@@ -80,12 +85,19 @@ class Feed:
         return 0 if self._connection is None else self._connection.lag
 
     async def run(self) -> None:
-        """Follow until cancelled, through any trouble of the brokers."""
+        """Follow until cancelled, through any trouble of the brokers.
+
+        Raises:
+            ReaderError: what was read was not taken in.
+            Exception: a failure that was not foreseen, and that new connections don't end.
+        """
         pause = FIRST_PAUSE_S
         while True:
             began = time.monotonic()
             try:
                 await self._follow()
+            except ReaderError:
+                raise
             except (FraudstreamError, KafkaError, OSError, TimeoutError) as error:
                 cause = access.refused(error, self._settings) or repr(error)
                 log.warning("feed broke off", topic=self.name, error=str(cause), retry_in_s=pause)
@@ -96,6 +108,9 @@ class Feed:
             except Exception:
                 # Such as uvloop's RuntimeError on a closed transport (aiokafka #1038): a feed
                 # that is not there silences all streams, a new connection costs little.
+                self._failures += 1
+                if self._failures == FAILURES_IN_A_ROW:
+                    raise
                 log.exception("feed failed", topic=self.name)
             if time.monotonic() - began > LONGEST_PAUSE_S:
                 pause = FIRST_PAUSE_S
@@ -155,14 +170,14 @@ class Feed:
         self._ends = [ends[partition] for partition in range(count)]
         self.next = [max(firsts[p], ends[p] - tail) for p in range(count)]
         for partition, offset in enumerate(self.next):
-            self._reader.begin(self.topic, partition, offset)
+            self._tell(self._reader.begin, partition, offset)
 
     def _follow_partition(self, connection: Connection, partition: int) -> None:
         if partition == len(self.next):
             log.info("new partition", topic=self.name, partition=partition)
             self.next.append(0)
             self._ends.append(0)
-            self._reader.begin(self.topic, partition, 0)
+            self._tell(self._reader.begin, partition, 0)
         self._there = max(self._there, partition + 1)
         connection.seek(partition, self.next[partition])
 
@@ -175,7 +190,7 @@ class Feed:
             log.warning(
                 "partition is gone", topic=self.name, partition=partition, expected=expected
             )
-            self._reader.lost(self.topic, partition, expected, 0)
+            self._tell(self._reader.lost, partition, expected, 0)
 
     async def _read(self, connection: Connection) -> None:
         try:
@@ -216,7 +231,14 @@ class Feed:
             self.caught_up = all(
                 read >= end for read, end in zip(self.next, self._ends, strict=True)
             )
-        self._reader.read(self.topic, events)
+        self._tell(self._reader.read, events)
+        self._failures = 0
+
+    def _tell(self, take_in: Callable[..., None], *what: Any) -> None:
+        try:
+            take_in(self.topic, *what)
+        except Exception as error:
+            raise ReaderError(f"what was read of {self.name} was not taken in") from error
 
     def _look_after(self, connection: Connection) -> None:
         """Have the connection made anew if it is stuck; follow partitions that were added."""
@@ -244,7 +266,7 @@ class Feed:
             offset=offset,
         )
         self.next[partition] = offset
-        self._reader.lost(self.topic, partition, expected, offset)
+        self._tell(self._reader.lost, partition, expected, offset)
         connection.seek(partition, offset)
 
     def _connected(self) -> Connection:

@@ -36,6 +36,9 @@ log = structlog.get_logger(__name__)
 SWEEP_EVERY_S: Final = 0.5
 AGAIN_AFTER_S: Final = 1.0
 """Pause before a part that failed goes on."""
+FAILURES_IN_A_ROW: Final = 8
+"""So many failures of a part, each within CALM_S of the last, and it is given up."""
+CALM_S: Final = 60.0
 LONGEST_PAUSE_S: Final = 0.05
 """Longest gathering between two seals under load."""
 PAGES_AT_A_TIME: Final = 4
@@ -70,6 +73,8 @@ class Hub:
         self.delay = Histogram(SECONDS)
         """From a verdict's timestamp, which the detector sets, to its being read here."""
         self.draining = False
+        self.failed = False
+        """Whether a part has ended unasked: nothing is followed again in this process."""
         self.members: set[Subscription] = set()
         self._pending: list[Event] = []
         self._wake = asyncio.Event()
@@ -85,6 +90,8 @@ class Hub:
         feeds = [feed.run() for feed in self.feeds.values()]
         work = [*feeds, self._keep(self._seal_as_it_comes), self._keep(self._sweep)]
         self._tasks = [asyncio.create_task(part) for part in work]
+        for task in self._tasks:
+            task.add_done_callback(self._ended)
 
     async def stop(self) -> None:
         """End all streams and stop following."""
@@ -281,15 +288,31 @@ class Hub:
         """Keep a part going. Where it fails, some clients have what others lack: all are cut off.
 
         They resume by their positions, which nothing has gone past.
+
+        Raises:
+            Exception: what it failed of, again and again.
         """
+        failures = 0
         while True:
+            began = time.monotonic()
             try:
                 await part()
             except Exception:
-                log.exception("streams failed")
+                failures = 1 if time.monotonic() - began > CALM_S else failures + 1
+                if failures == FAILURES_IN_A_ROW:
+                    raise
+                log.exception("streams broke off")
                 for member in list(self.members):
                     member.cut(Cause.BROKEN)
             await asyncio.sleep(AGAIN_AFTER_S)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """End the streams if a part ended unasked: they must not look alive and be silent."""
+        if not task.cancelling():
+            error = None if task.cancelled() else task.exception()
+            log.error("streams failed", exc_info=error)
+            self.failed = True
+            self._drain()
 
     def _drain(self) -> None:
         if self.draining:

@@ -12,8 +12,10 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.records_to_delete import RecordsToDelete
 from confluent_kafka import Producer
 
+from api.errors import ReaderError
 from api.settings import ApiSettings
 from api.streams import feed as feeds
+from api.streams.connection import Connection
 from api.streams.event import Event
 from api.streams.feed import Feed
 from api.streams.position import FRAUD
@@ -21,6 +23,7 @@ from tests.conftest import topic_settings
 from tests.streaming import writing
 from wire import kafka, topics
 from wire.settings import TopicSettings
+from wire.source import Chunk
 
 DEADLINE_S = 40.0
 LATER_MS = 4_000_000_000_000
@@ -295,3 +298,35 @@ async def test_offsets_are_told(kafka_settings: TopicSettings) -> None:
         assert await feed.since(LATER_MS) == {0: 5, 1: 0, 2: 0, 3: 0}
     with pytest.raises(ConnectionError):
         await feed.ends()
+
+
+async def test_what_is_not_taken_in_ends_the_feed(
+    kafka_settings: TopicSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader that fails has a hole in what it read: going on would hide it."""
+    pages = Pages(kafka_settings)
+    monkeypatch.setattr(pages, "read", None)
+    with pytest.raises(ReaderError):
+        async with asyncio.timeout(DEADLINE_S):
+            await pages.feed.run()
+
+
+async def test_failures_that_a_new_connection_does_not_end_end_the_feed(
+    kafka_settings: TopicSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first are tried again, the last is raised; one that was read in between begins anew."""
+    monkeypatch.setattr(feeds, "FIRST_PAUSE_S", 0.0)
+    monkeypatch.setattr(feeds, "FAILURES_IN_A_ROW", 3)
+    failures = [RuntimeError(f"unforeseen {number}") for number in range(5)]
+    pages = Pages(kafka_settings)
+    read = Connection.read
+
+    async def fails_but_once(connection: Connection) -> Sequence[Chunk]:
+        if len(failures) == 3 and not pages.sizes:
+            return await read(connection)
+        raise failures.pop(0)
+
+    monkeypatch.setattr(Connection, "read", fails_but_once)
+    with pytest.raises(RuntimeError, match="unforeseen 4"):
+        async with asyncio.timeout(DEADLINE_S):
+            await pages.feed.run()

@@ -230,7 +230,10 @@ async def test_whatever_fails_while_it_connects_the_gateway_tries_again(
 async def test_nothing_is_taken_that_nobody_delivers(
     kafka_settings: TopicSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where delivering has ended by a failure, the gateway is not ready, and says why."""
+    """Where delivering has ended by a failure, the gateway is not ready, and says why.
+
+    A record that waited for its turn is given up at once, not when its time is over.
+    """
     outbox = Outbox(ApiSettings(**kafka_settings.model_dump()))
     outbox.start()
     producer = await outbox._link.producer()
@@ -242,6 +245,7 @@ async def test_nothing_is_taken_that_nobody_delivers(
         await asyncio.wait([outbox._courier], timeout=20)
         await asyncio.sleep(0)
     assert (ready, outbox.ready) == (True, False)
+    assert outbox.failed
     with pytest.raises(ShuttingDownError):
         outbox.put(b"acc", b"{}")
     assert [line["event"] for line in logged] == ["outbox failed"]
