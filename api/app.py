@@ -13,9 +13,9 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from api import asyncapi, docs, health, metrics, pages, problems, schemas
 from api.access import signin
-from api.edge import hosts, requestid
+from api.edge import requestid
+from api.edge.connections import Connections
 from api.edge.cors import Cors
-from api.edge.hosts import Hosts
 from api.exchange import Exchange
 from api.gateway import Gateway
 from api.ingest import openapi
@@ -50,11 +50,11 @@ class Application(FastAPI):
     They cost a third of such a request's time, and that route makes its own answers and problems.
     """
 
-    def __init__(self, gateway: Gateway, served: Hosts | None, **options: Any) -> None:
+    def __init__(self, gateway: Gateway, **options: Any) -> None:
         super().__init__(**options)
         self.gateway = gateway
         self.tracing: GatewayTracing | None = None
-        self._hosts = served
+        self._hosts = gateway.hosts
         self._within: ASGIApp = self._answer
         self._is_plain = False
 
@@ -83,7 +83,7 @@ class Application(FastAPI):
         if self._hosts is None or self._hosts.allow(scope["headers"]):
             await self._within(scope, receive, send)
         else:
-            await hosts.refusal().response()(scope, receive, send)
+            await self._hosts.refuse().response()(scope, receive, send)
 
     def take(self, exchange: Exchange) -> bool:
         """Take a POST of one transaction that came whole, where nothing stands round the routes.
@@ -126,12 +126,11 @@ class Application(FastAPI):
         return self.openapi_schema
 
 
-def create(settings: ApiSettings, *, on_loopback: bool = True) -> Application:
-    """Make the application; its parts start and stop with the server's lifespan.
-
-    `on_loopback`: only this machine can reach it.
-    """
-    gateway = Gateway(settings)
+def create(
+    settings: ApiSettings, *, on_loopback: bool = True, connections: Connections | None = None
+) -> Application:
+    """Make the application (see Gateway); its parts start and stop with the server's lifespan."""
+    gateway = Gateway(settings, on_loopback=on_loopback, connections=connections)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -142,7 +141,6 @@ def create(settings: ApiSettings, *, on_loopback: bool = True) -> Application:
 
     app = Application(
         gateway,
-        hosts.served(settings.allowed_hosts, on_loopback=on_loopback),
         title="fraudstream",
         version=version("fraudstream"),
         description=DESCRIPTION,
@@ -151,7 +149,6 @@ def create(settings: ApiSettings, *, on_loopback: bool = True) -> Application:
         redoc_url=None,
         telemetry=_TELEMETRY,
     )
-    app.state.gateway = gateway
     traced = tracing.start(settings, "api")
     if traced is not None:
         from api.tracing import GatewayTracing  # noqa: PLC0415 - it loads OpenTelemetry

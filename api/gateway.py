@@ -5,6 +5,8 @@ from contextlib import asynccontextmanager, nullcontext
 from datetime import UTC, datetime
 
 from api.access.gate import Gate
+from api.edge import hosts
+from api.edge.connections import Connections, bounded
 from api.edge.limits import Limits
 from api.ingest.endpoint import Ingest
 from api.settings import ApiSettings
@@ -16,8 +18,19 @@ from wire import audit
 class Gateway:
     """One process's gate, hub (streams out) and ingest (transactions in)."""
 
-    def __init__(self, settings: ApiSettings) -> None:
+    def __init__(
+        self,
+        settings: ApiSettings,
+        *,
+        on_loopback: bool = True,
+        connections: Connections | None = None,
+    ) -> None:
         """Make the parts.
+
+        Args:
+            settings: of all of them.
+            on_loopback: only this machine can reach it.
+            connections: counts them; None: bounded as the settings say.
 
         Raises:
             KeyFileError: the file of API keys can't be used.
@@ -27,6 +40,9 @@ class Gateway:
         self.started_at = datetime.now(UTC)
         self.hub = Hub(settings)
         self.audit = audit.opened(settings, "api")
+        self.connections = connections or bounded(settings)
+        self.hosts = hosts.served(settings.allowed_hosts, on_loopback=on_loopback)
+        """None where a request may be for any."""
         self.limits = Limits(settings)
         self.workers = Workers(settings)
         self.ingest = Ingest(settings, self.limits, self.workers)

@@ -15,6 +15,7 @@ from prometheus_client.core import Metric
 from prometheus_client.samples import Exemplar, Sample
 from starlette.responses import Response
 
+from api.edge.connections import LIMITS
 from api.gateway import Gateway
 from api.problems import CROSS_SITE, FORBIDDEN, UNAUTHENTICATED
 from api.streams.subscription import Cause
@@ -108,6 +109,7 @@ def of_worker(gateway: Gateway) -> Iterable[Metric]:
         *_of_streams(gateway),
         *_of_gate(gateway),
         _of_limits(gateway),
+        *_of_connections(gateway),
     )
     for family in (*of_parts, *metrics.process()):
         family.samples = [
@@ -198,6 +200,24 @@ def _of_limits(gateway: Gateway) -> Metric:
         "Requests refused because their address or credential was over its rate.",
         {name: limits[name] for name in ("address", "credential", "failure")},
         "policy",
+    )
+
+
+def _of_connections(gateway: Gateway) -> Iterable[Metric]:
+    connections, hosts = gateway.connections, gateway.hosts
+    return (
+        gauge("fraudstream_api_connections", "Open connections.", connections.open),
+        counter(
+            "fraudstream_api_connections_refused",
+            "Connections closed for a bound that they were over, by its setting.",
+            {name: connections.refused[name] for name in LIMITS},
+            "limit",
+        ),
+        counter(
+            "fraudstream_api_unknown_hosts",
+            "Requests refused (421) because their Host is none of the gateway's names.",
+            hosts.refused if hosts is not None else 0,
+        ),
     )
 
 

@@ -26,7 +26,7 @@ from api.edge import requestid
 from api.edge.addresses import unmapped
 from api.edge.connections import Connections
 from api.exchange import Exchange, Take, joined
-from api.problems import BAD_REQUEST, HEADER_TIMEOUT, HEADER_TOO_LARGE, Problem
+from api.problems import BAD_REQUEST, Problem
 from wire import logs
 
 MAX_HEADERS: Final = 100
@@ -157,7 +157,7 @@ class Protocol(HttpToolsProtocol):
             self._refuse(Problem(BAD_REQUEST, "this is no HTTP/1.1 request"))
         else:
             if self._unparsed > self._bounds.header_bytes:
-                self._refuse_large()
+                self._refuse(self._bounds.too_large())
         if self._new is not None:
             new, self._new = self._new, None
             self._begin(*new)
@@ -279,16 +279,9 @@ class Protocol(HttpToolsProtocol):
         if until > now:
             self._watch = self.loop.call_later(until - now, self._close_if_waiting)
         elif self._unparsed and self._idle_since is None:
-            seconds = self._bounds.header_seconds
-            detail = f"api_header_timeout: the header did not arrive within {seconds:g} s"
-            self._refuse(Problem(HEADER_TIMEOUT, detail, limit="api_header_timeout"))
+            self._refuse(self._bounds.late())
         else:
             self.timeout_keep_alive_handler()
-
-    def _refuse_large(self) -> None:
-        most = self._bounds.header_bytes
-        detail = f"api_header_bytes: at most {most} bytes are taken"
-        self._refuse(Problem(HEADER_TOO_LARGE, detail, limit="api_header_bytes"))
 
     def _refuse(self, problem: Problem) -> None:
         """Answer what does not come to be a request, and close the connection."""

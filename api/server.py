@@ -5,7 +5,6 @@ import gc
 import resource
 import signal
 import socket
-import sys
 from functools import partial
 from types import FrameType
 
@@ -102,30 +101,28 @@ def serve(settings: ApiSettings) -> int:
     if settings.api_worker_fd is not None:
         sockets.append(socket.socket(fileno=settings.api_worker_fd))
     host, port = sock.getsockname()[:2]
-    application = app.create(settings, on_loopback=is_loopback(host))
-    audit = application.gateway.audit
-    certificate = Certificate(settings, audit) if settings.api_tls_certificate else None
-    config = configured(application, settings, certificate, files)
+    connections = bounded(settings, max(1, files - OTHER_FILES))
+    application = app.create(settings, on_loopback=is_loopback(host), connections=connections)
+    gateway = application.gateway
+    certificate = Certificate(settings, gateway.audit) if settings.api_tls_certificate else None
+    config = configured(application, gateway, certificate)
     log.info("listening", host=host, port=port, tls=certificate is not None)
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, _end)
     _collect_less()
-    Server(config, application.gateway, certificate).run(sockets=sockets)
-    return FAILED if application.gateway.failed else 0
+    Server(config, gateway, certificate).run(sockets=sockets)
+    return FAILED if gateway.failed else 0
 
 
 def configured(
-    application: ASGIApp,
-    settings: ApiSettings,
-    certificate: Certificate | None = None,
-    files: int = sys.maxsize,
+    application: ASGIApp, gateway: Gateway, certificate: Certificate | None = None
 ) -> uvicorn.Config:
-    """Configure uvicorn for a gateway; `files` may be open at a time."""
-    connections = bounded(settings, max(1, files - OTHER_FILES))
+    """Configure uvicorn for a gateway, which the application is of."""
+    settings = gateway.settings
     return uvicorn.Config(
         application,
         loop=settings.api_event_loop,
-        http=partial(Protocol, connections=connections),  # type: ignore[arg-type] # makes one
+        http=partial(Protocol, connections=gateway.connections),  # type: ignore[arg-type] # makes one
         ws="none",
         lifespan="on",
         log_config=None,

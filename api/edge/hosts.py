@@ -24,6 +24,8 @@ class Hosts:
         below = [name[1:] for name in allowed if name.startswith("*.")]
         self._suffixes = (".localhost", *below)
         self._last = (b"host", b"localhost")
+        self.refused = 0
+        """Requests that were for others."""
 
     def allow(self, headers: list[tuple[bytes, bytes]]) -> bool:
         """Tell whether a request with these headers is for us; one for no host is."""
@@ -45,6 +47,15 @@ class Hosts:
         name = (found[1] or found[2]).removesuffix(".")
         return name in self._names or name.endswith(self._suffixes) or _is_address(name)
 
+    def refuse(self) -> Problem:
+        """Count a request that is for another host; give its problem."""
+        self.refused += 1
+        return Problem(
+            UNKNOWN_HOST,
+            "this gateway does not answer to the name in Host; API_ALLOWED_HOSTS has those it does",
+            limit="api_allowed_hosts",
+        )
+
 
 def _is_address(name: str) -> bool:
     try:
@@ -52,15 +63,6 @@ def _is_address(name: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def refusal() -> Problem:
-    """Make the problem of a request that is for another host."""
-    return Problem(
-        UNKNOWN_HOST,
-        "this gateway does not answer to the name in Host; API_ALLOWED_HOSTS has those it does",
-        limit="api_allowed_hosts",
-    )
 
 
 def served(allowed: tuple[str, ...] | None, *, on_loopback: bool) -> Hosts | None:

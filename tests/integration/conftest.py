@@ -55,7 +55,7 @@ async def serve(
     settings = ApiSettings(**(kafka.model_dump() | {"api_event_loop": "asyncio"} | given))
     sock = listener.bind("127.0.0.1", 0)
     application = app.create(settings)
-    config = configured(wrap(application), settings)
+    config = configured(wrap(application), application.gateway)
     server = uvicorn.Server(config)
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
     running = asyncio.create_task(server.serve(sockets=[sock]))

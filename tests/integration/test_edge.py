@@ -278,3 +278,38 @@ def test_connections_are_capped(shared_settings: TopicSettings) -> None:
                 assert client.get("/healthz").status_code == 200
             answer = said(process)
         assert (answer[9:12], problem_of(answer)["code"]) == (b"503", "overloaded")
+
+
+async def test_what_is_refused_is_counted(
+    serve_application: Callable[..., Any], shared_settings: TopicSettings
+) -> None:
+    """Each connection by the bound that it was over, each request for another host; once each."""
+    bounds = {"api_connections_per_address": 2, "api_header_timeout": 0.2, "api_header_bytes": 4096}
+    async with serve_application(shared_settings, ready=False, **bounds) as (client, _):
+        port = client.base_url.port
+
+        async def sent(data: bytes) -> bytes:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(data)
+            answer = await reader.read()
+            writer.close()
+            return answer[9:12]
+
+        posted = b"POST /transactions HTTP/1.1\r\nHost: b.example\r\nConnection: close\r\n"
+        found = [await sent(posted + b"Content-Length: 2\r\n\r\n{}")]
+        found += [await sent(b"GET / HTTP/1.1\r\nHost: a"), await sent(b"GET /" + b"a" * 5000)]
+        _, second = await asyncio.open_connection("127.0.0.1", port)
+        found.append(await sent(b""))
+        assert found == [b"421", b"408", b"431", b"429"]
+        counted = (await client.get("/metrics")).text.splitlines()
+        second.close()
+    names = ("fraudstream_api_connections", "fraudstream_api_unknown_hosts")
+    assert [line for line in counted if line.startswith(names)] == [
+        'fraudstream_api_connections{worker="1"} 2.0',
+        'fraudstream_api_connections_refused_total{limit="api_connections",worker="1"} 0.0',
+        'fraudstream_api_connections_refused_total{limit="api_connections_per_address",worker="1"}'
+        " 1.0",
+        'fraudstream_api_connections_refused_total{limit="api_header_timeout",worker="1"} 1.0',
+        'fraudstream_api_connections_refused_total{limit="api_header_bytes",worker="1"} 1.0',
+        'fraudstream_api_unknown_hosts_total{worker="1"} 1.0',
+    ]

@@ -16,7 +16,7 @@ from tests.trust import TRUST
 from wire.metrics import Histogram, histogram, written
 from wire.settings import TopicSettings
 
-LABELS = {"cause", "code", "decision", "le", "outcome", "partition", "policy"}
+LABELS = {"cause", "code", "decision", "le", "limit", "outcome", "partition", "policy"}
 LABELS |= {"rule", "status", "stream"}
 JSON = {"content-type": "application/json"}
 Samples = dict[str, dict[tuple[tuple[str, str], ...], float]]

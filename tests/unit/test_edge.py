@@ -113,9 +113,10 @@ def test_connections_are_counted_in_all_and_by_address() -> None:
     assert refused is not None
     assert (refused.kind, refused.extra["limit"]) == (OVERLOADED, "api_connections")
     assert counting.refused == {"api_connections": 1, "api_connections_per_address": 1}
+    assert counting.open == 5
     for address in ("203.0.113.9",) * 2 + ("192.0.2.1",) * 3:
         counting.leave(address)
-    assert not counting._addresses
+    assert (counting.open, dict(counting._addresses)) == (0, {})
 
 
 @pytest.mark.parametrize("given_id", [b"a", b"f3c-9_~.:+/=@", b"x" * 128])
