@@ -2,7 +2,7 @@
 
 Every line has `time`, `event`, `part`, and where they apply `principal` (a credential's id),
 `address`, `request_id`. Where no file is set the same goes to the ordinary log, under the logger
-`audit`, at every log level.
+`audit`, at every log level: who asks for few lines has not asked for less on record.
 
 A file is only ever appended to, with one write a line, so the processes of a gateway can share it;
 moved away by log rotation, it is made anew. What outsiders can bring about as often as they like is
@@ -45,7 +45,7 @@ class AuditSettings(Settings):
     audit_log: str = Field(
         ORDINARY,
         min_length=1,
-        description="file that the audit log is appended to; - : the ordinary log",
+        description="file that the audit log is appended to; - : the ordinary log, at any level",
     )
 
 

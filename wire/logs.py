@@ -68,7 +68,7 @@ def configure(settings: Settings, part: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
-    logging.getLogger("audit").setLevel(logging.INFO)  # at any level
+    logging.getLogger("audit").setLevel(logging.INFO)  # at any level: see wire.audit
     if settings.log_level != "debug":  # what these tell at info is for their own developers
         for library in ("aiokafka", "httpx"):
             logging.getLogger(library).setLevel(logging.WARNING)

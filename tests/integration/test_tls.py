@@ -1,5 +1,6 @@
 """TLS served by the gateway itself: shared by its processes, renewed while it serves."""
 
+import json
 import re
 import shutil
 import signal
@@ -84,8 +85,12 @@ def served(tmp_path: Path, shared_settings: TopicSettings) -> Iterator[Served]:
 
 
 def test_a_renewed_certificate_is_served(served: Served) -> None:
-    """New connections get it, open ones go on; a file that can't be used changes nothing."""
-    process = served.start(api_tls_poll_seconds=0.05)
+    """New connections get it, open ones go on; a file that can't be used changes nothing.
+
+    Each is in the audit log, with the file's name.
+    """
+    audit = served.here / "audit"
+    process = served.start(api_tls_poll_seconds=0.05, audit_log=audit)
     with served.client() as client:
         until(lambda: is_ready(client), lambda: process.output)
         with client.stream("GET", "/stream/all") as stream:
@@ -108,6 +113,15 @@ def test_a_renewed_certificate_is_served(served: Served) -> None:
             assert client.post("/transactions", json=BODY).status_code == 202
             assert next(lines) == ""  # the stream that was open all the time
     assert "c4n4ry" not in process.output
+    loaded = {
+        "certificate loaded": "certificate-renewed",
+        "certificate not loaded; the old one is kept": "certificate-refused",
+    }
+    told = [json.loads(line)["event"] for line in process.output.splitlines()]
+    recorded = [json.loads(line) for line in audit.read_text().splitlines()]
+    of_files = [line for line in recorded if "file" in line]
+    assert [line["event"] for line in of_files] == [loaded[each] for each in told if each in loaded]
+    assert {(line["part"], line["file"]) for line in of_files} == {("api", str(served.certificate))}
 
 
 def test_processes_share_it(served: Served) -> None:

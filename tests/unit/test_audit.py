@@ -1,9 +1,13 @@
 """The audit log: one line an event, in a file of its own, through rotation and floods."""
 
 import json
+import os
 import resource
 import stat
+import subprocess
+import sys
 from pathlib import Path
+from typing import Final
 
 import pytest
 from structlog.testing import capture_logs
@@ -99,6 +103,26 @@ def test_without_a_file_it_goes_to_the_ordinary_log() -> None:
     with capture_logs() as logged:
         audit.opened(AuditSettings(audit_log="-"), "api").record(Event.SIGNED_IN, principal="key-7")
     assert logged == [{"event": "signed-in", "log_level": "info", "principal": "key-7"}]
+
+
+SAYING: Final = """
+from wire import audit, logs
+settings = audit.AuditSettings()
+logs.configure(settings, "api")
+audit.opened(settings, "api").record(audit.Event.SIGNED_IN, principal="key-7")
+audit.log.warning("anything else")
+"""
+
+
+@pytest.mark.parametrize(
+    ("where", "told"), [("-", ["signed-in"]), ("", ["signed-in"]), (os.devnull, [])]
+)
+def test_no_log_level_hides_it(where: str, told: list[str]) -> None:
+    """However little else the ordinary log has; to do without is said by a file that keeps none."""
+    environment = {**os.environ, "LOG_LEVEL": "error", "LOG_FORMAT": "json", "AUDIT_LOG": where}
+    argv = (sys.executable, "-c", SAYING)
+    said = subprocess.run(argv, env=environment, capture_output=True, text=True, check=True).stderr
+    assert [json.loads(line)["event"] for line in said.splitlines()] == told
 
 
 def test_what_cannot_be_opened_is_told(tmp_path: Path) -> None:
