@@ -11,14 +11,14 @@ from fastapi.telemetry import TelemetryConfig
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from api import asyncapi, docs, health, metrics, pages, problems, schemas
+from api import asyncapi, docs, health, metrics, openapi, pages, problems, schemas
 from api.access import signin
 from api.edge import requestid
 from api.edge.connections import Connections
 from api.edge.cors import Cors
 from api.exchange import Exchange
 from api.gateway import Gateway
-from api.ingest import openapi
+from api.ingest import openapi as transactions
 from api.settings import ApiSettings
 from api.streams import endpoint as streams
 from wire import logs, tracing
@@ -121,7 +121,8 @@ class Application(FastAPI):
     def openapi(self) -> dict[str, Any]:
         """Give the OpenAPI document of all routes."""
         if self.openapi_schema is None:
-            openapi.complete(super().openapi(), self.gateway.settings)
+            settings = self.gateway.settings
+            openapi.complete(super().openapi(), transactions.paths(settings), settings)
         assert self.openapi_schema is not None  # noqa: S101 - FastAPI keeps what it made
         return self.openapi_schema
 

@@ -9,6 +9,8 @@ from starlette.responses import JSONResponse
 
 from api.access.principal import PRINCIPAL, Principal
 from api.gateway import Gateway
+from api.openapi import problem
+from api.problems import NOT_READY, Problem
 
 NO_STORE = {"Cache-Control": "no-store"}
 
@@ -25,13 +27,15 @@ def routes(gateway: Gateway) -> APIRouter:
         "/readyz",
         summary="Can transactions be taken, and do the streams follow?",
         response_description="Both.",
-        responses={503: {"description": "Not now: Kafka is away, or the streams lag behind it."}},
+        responses={503: problem("Not now: see `ingest` and `streams`.", NOT_READY)},
     )
     async def readyz() -> JSONResponse:
-        parts = {"ingest": gateway.ingest.ready, "streams": gateway.hub.following}
-        ready = all(parts.values())
-        body = {"status": "ready" if ready else "not ready", **parts}
-        return JSONResponse(body, 200 if ready else 503, NO_STORE)
+        ingest, streams = gateway.ingest.ready, gateway.hub.following
+        if not (ingest and streams):
+            detail = "Kafka is away, or the streams do not follow it"
+            raise Problem(NOT_READY, detail, ingest=ingest, streams=streams)
+        body = {"status": "ready", "ingest": ingest, "streams": streams}
+        return JSONResponse(body, headers=NO_STORE)
 
     @router.get("/status.json", summary="What the dashboard shows", include_in_schema=False)
     async def status(request: Request) -> JSONResponse:

@@ -58,6 +58,7 @@ NOT_ACKNOWLEDGED = Kind(
 )
 KAFKA_UNAVAILABLE = Kind("kafka-unavailable", 503, "Kafka can't be reached", retriable=True)
 SHUTTING_DOWN = Kind("shutting-down", 503, "The gateway is shutting down", retriable=True)
+NOT_READY = Kind("not-ready", 503, "The gateway is not ready", retriable=True)
 
 KINDS: Final[tuple[Kind, ...]] = tuple(
     value for value in list(globals().values()) if isinstance(value, Kind)

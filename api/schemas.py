@@ -63,6 +63,8 @@ def components() -> dict[str, Any]:
         "transaction_id": {**text, "description": "which transaction to send again"},
         "request_id": {**text, "description": "as in X-Request-ID, and in the gateway's log"},
         "limit": {**text, "description": "the setting that the request is over"},
+        "ingest": {"type": "boolean", "description": "of `/readyz`: are transactions taken?"},
+        "streams": {"type": "boolean", "description": "of `/readyz`: do they follow Kafka?"},
         **tally,
     }
     needed = ("type", "title", "status", "detail", "code", "retriable")

@@ -3,18 +3,14 @@
 POST /transactions is a bare ASGI route, so its description is written here and not derived.
 """
 
-from copy import deepcopy
 from typing import Any, Final
 
 import msgspec
 
 from api import problems
-from api.access import routes
-from api.access.session import PLAIN_NAME, SECURE_NAME
-from api.edge.limits import FREE
 from api.ingest.refusals import MAX_ERRORS_PER_RECORD, MAX_EXPLAINED_BYTES
-from api.problems import Kind
-from api.schemas import components, ref
+from api.openapi import RETRY_AFTER, answer, problem
+from api.schemas import ref
 from api.settings import ApiSettings
 
 _TRANSACTION: Final = {
@@ -39,11 +35,6 @@ _ID: Final = _TRANSACTION["transaction_id"]
 _PLACE: Final = {"topic": "queueing.transactions", "partition": 2, "offset": 41}
 _ACCEPTED: Final = {"transaction_id": _ID, "status": "accepted", **_PLACE}
 _DECIDED: Final = {"transaction_id": _ID, "status": "decided", **_PLACE, "verdict": _VERDICT}
-_RETRY_AFTER: Final = {
-    "description": "seconds to wait before the same request is sent again",
-    "required": True,
-    "schema": {"type": "integer", "minimum": 1},
-}
 _LOCATION: Final = {
     "description": "where the verdict can be looked up; on the answer to one transaction",
     "schema": {"type": "string", "format": "uri-reference"},
@@ -51,22 +42,6 @@ _LOCATION: Final = {
 _APPLIED: Final = {
     "description": "`wait=SECONDS`, if the answer was held back for the verdict",
     "schema": {"type": "string", "pattern": "^wait=[0-9]+$"},
-}
-_REQUEST_ID: Final = {
-    "description": "the request's own X-Request-ID, or one made for it",
-    "schema": {"type": "string", "pattern": "^[A-Za-z0-9._~:+/=@-]{1,128}$"},
-}
-_LIMITS: Final = {
-    "RateLimit": {
-        "description": "what is left to the client, where a limit is set",
-        "schema": {"type": "string"},
-        "example": '"address";r=99;t=10',
-    },
-    "RateLimit-Policy": {
-        "description": "the limits that it is held to (draft-ietf-httpapi-ratelimit-headers)",
-        "schema": {"type": "string"},
-        "example": '"address";q=100;w=10',
-    },
 }
 _DESCRIPTION: Final = """\
 Takes one transaction (a JSON object) or many (a JSON array, or NDJSON: one object a line).
@@ -93,69 +68,12 @@ not compressed.
 """
 
 
-def complete(document: dict[str, Any], settings: ApiSettings) -> dict[str, Any]:
-    """Add the ingest routes and the schemas to an OpenAPI document; give the document."""
-    paths = {
+def paths(settings: ApiSettings) -> dict[str, Any]:
+    """Give the operations by path, as they are in the document."""
+    return {
         "/transactions": {"post": _post(settings)},
         "/transactions/{transaction_id}": {"get": _get(settings)},
     }
-    document["paths"] = paths | document["paths"]
-    schemas = document.setdefault("components", {}).setdefault("schemas", {})
-    schemas.update(components())
-    # FastAPI tells of a 422 of its own for bad parameters: here they are a 400, told already.
-    for name in ("HTTPValidationError", "ValidationError"):
-        schemas.pop(name, None)
-    for path in document["paths"].values():
-        for operation in path.values():
-            if "HTTPValidationError" in str(operation["responses"].get("422")):
-                del operation["responses"]["422"]
-    if settings.authenticates:
-        _close(document)
-    for name, path in document["paths"].items():
-        for operation in path.values():
-            _put_edge(operation["responses"], has_limit=not name.startswith(FREE))
-    return document
-
-
-def _put_edge(responses: dict[str, Any], *, has_limit: bool) -> None:
-    """Describe what any operation may answer, and the headers that answers have."""
-    responses["421"] = _problem("The name in Host is none of the gateway's.", problems.UNKNOWN_HOST)
-    if has_limit:
-        over = _problem("Over a limit: come back after Retry-After.", problems.TOO_MANY)
-        responses["429"] = over | {"headers": over["headers"] | _LIMITS}
-    for status, response in responses.items():
-        headers = response.setdefault("headers", {})
-        headers["X-Request-ID"] = _REQUEST_ID
-        if has_limit and status.startswith("2"):
-            headers |= _LIMITS
-
-
-def _close(document: dict[str, Any]) -> None:
-    """Say what each operation asks of those who send it."""
-    document["components"]["securitySchemes"] = {
-        "credential": {
-            "type": "http",
-            "scheme": "bearer",
-            "description": "an API key, or a JSON Web Token",
-        },
-        "session": {
-            "type": "apiKey",
-            "in": "cookie",
-            "name": SECURE_NAME,
-            "description": f"of a browser that has signed in; `{PLAIN_NAME}` over plain HTTP",
-        },
-    }
-    for path, operations in document["paths"].items():
-        need = routes.need(path)
-        assert need is not None  # noqa: S101 - a route that is not in the table is none
-        for operation in operations.values():
-            operation["security"] = [
-                {scheme: sorted(scopes)}
-                for scopes in need.alternatives
-                for scheme in ("credential", "session")
-            ]
-            if not need.is_open:
-                operation["responses"] |= deepcopy(_REFUSALS)
 
 
 def _post(settings: ApiSettings) -> dict[str, Any]:
@@ -204,12 +122,12 @@ def _post(settings: ApiSettings) -> dict[str, Any]:
             },
         },
         "responses": {
-            "200": _answer(
+            "200": answer(
                 "The verdict, as preferred.",
                 {"decided": (ref("Decided"), _DECIDED)},
                 {"Preference-Applied": {**_APPLIED, "required": True}},
             ),
-            "202": _answer(
+            "202": answer(
                 "Kafka has the transaction, or all of them.",
                 {
                     "one": (ref("Accepted"), _ACCEPTED),
@@ -217,21 +135,21 @@ def _post(settings: ApiSettings) -> dict[str, Any]:
                 },
                 {"Location": _LOCATION, "Preference-Applied": _APPLIED},
             ),
-            "207": _answer(
+            "207": answer(
                 "Kafka has some of the transactions.",
                 {"many": (ref("Results"), _results(some_refused=True))},
             ),
-            "400": _problem("The body is no JSON.", problems.NOT_JSON),
-            "408": _problem("The body did not arrive in time.", problems.BODY_TIMEOUT),
-            "413": _problem("The body, or one transaction, is too large.", problems.TOO_LARGE),
-            "415": _problem(
+            "400": problem("The body is no JSON.", problems.NOT_JSON),
+            "408": problem("The body did not arrive in time.", problems.BODY_TIMEOUT),
+            "413": problem("The body, or one transaction, is too large.", problems.TOO_LARGE),
+            "415": problem(
                 "The media type, charset or encoding is not taken.",
                 problems.UNSUPPORTED_MEDIA_TYPE,
             ),
-            "422": _problem(
+            "422": problem(
                 "The transaction is invalid, or all of them are.", problems.INVALID_TRANSACTION
             ),
-            "503": _problem(
+            "503": problem(
                 "Kafka does not have the transactions, or did not say so: send them again.",
                 problems.OVERLOADED,
                 problems.NOT_ACKNOWLEDGED,
@@ -262,57 +180,18 @@ def _get(settings: ApiSettings) -> dict[str, Any]:
             }
         ],
         "responses": {
-            "200": _answer("The verdict.", {"decided": (ref("LookedUp"), looked_up)}),
-            "202": _answer(
+            "200": answer("The verdict.", {"decided": (ref("LookedUp"), looked_up)}),
+            "202": answer(
                 "Kafka has the transaction; there is no verdict yet.",
                 {"pending": (ref("Pending"), pending)},
-                {"Retry-After": _RETRY_AFTER},
+                {"Retry-After": RETRY_AFTER},
             ),
-            "404": _problem(
+            "404": problem(
                 "Not known, or longer ago than this process remembers.",
                 problems.UNKNOWN_TRANSACTION,
             ),
         },
     }
-
-
-def _answer(
-    description: str,
-    forms: dict[str, tuple[dict[str, Any], Any]],
-    headers: dict[str, Any] | None = None,
-) -> dict[str, Any]:
-    kinds = [schema for schema, _ in forms.values()]
-    content = {
-        "schema": kinds[0] if len(kinds) == 1 else {"oneOf": kinds},
-        "examples": {name: {"value": value} for name, (_, value) in forms.items()},
-    }
-    answer = {"description": description, "content": {"application/json": content}}
-    return answer | ({"headers": headers} if headers else {})
-
-
-def _problem(description: str, *kinds: Kind) -> dict[str, Any]:
-    schema = {
-        "allOf": [
-            ref("Problem"),
-            {
-                "properties": {
-                    "code": {"enum": [kind.code for kind in kinds]},
-                    "status": {"const": kinds[0].status},
-                }
-            },
-        ]
-    }
-    examples = {
-        kind.code: {"value": problems.Problem(kind, "what is wrong, in a sentence").document()}
-        for kind in kinds
-    }
-    answer: dict[str, Any] = {
-        "description": description,
-        "content": {problems.MEDIA_TYPE: {"schema": schema, "examples": examples}},
-    }
-    if all(kind.retriable for kind in kinds) and kinds[0] is not problems.BODY_TIMEOUT:
-        answer["headers"] = {"Retry-After": _RETRY_AFTER}
-    return answer
 
 
 def _results(*, some_refused: bool) -> dict[str, Any]:
@@ -321,15 +200,3 @@ def _results(*, some_refused: bool) -> dict[str, Any]:
         refused = problems.Problem(problems.INVALID_TRANSACTION, "not a valid transaction")
         results.append({"index": 1, "status": 422, "error": refused.document()})
     return {"accepted": 1, "rejected": len(results) - 1, "results": results}
-
-
-_CHALLENGE: Final = {
-    "description": "what was missing (RFC 6750, 3)",
-    "schema": {"type": "string", "pattern": "^Bearer"},
-}
-_REFUSALS: Final = {
-    "401": _problem("No credential that counts came along.", problems.UNAUTHENTICATED)
-    | {"headers": {"WWW-Authenticate": {**_CHALLENGE, "required": True}}},
-    "403": _problem("The credential does not allow this.", problems.FORBIDDEN, problems.CROSS_SITE)
-    | {"headers": {"WWW-Authenticate": _CHALLENGE}},
-}

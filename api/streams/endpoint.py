@@ -13,7 +13,16 @@ from api.edge.clients import Client, client_of
 from api.errors import PositionError
 from api.masking import Masking
 from api.negotiation import wants_page
-from api.problems import BAD_FILTER, BAD_POSITION, SHUTTING_DOWN, Problem
+from api.openapi import problem
+from api.problems import (
+    BAD_FILTER,
+    BAD_POSITION,
+    BAD_REQUEST,
+    OVERLOADED,
+    SHUTTING_DOWN,
+    TOO_MANY,
+    Problem,
+)
 from api.settings import ApiSettings
 from api.streams import filters
 from api.streams.admission import Admission
@@ -161,7 +170,12 @@ def _documented() -> dict[int | str, dict[str, object]]:
             "description": "The stream; it does not end by itself.",
             "content": {"text/event-stream": {"schema": {"type": "string"}, "example": example}},
         },
-        400: {"description": "The position or a filter is malformed."},
-        429: {"description": "Too many streams from one address."},
-        503: {"description": "Too many streams, or the gateway shuts down."},
+        400: problem(
+            "The position, a filter or a parameter is malformed.",
+            BAD_POSITION,
+            BAD_FILTER,
+            BAD_REQUEST,
+        ),
+        429: problem("Too many streams of one address or credential, or requests.", TOO_MANY),
+        503: problem("Too many streams, or the gateway shuts down.", OVERLOADED, SHUTTING_DOWN),
     }

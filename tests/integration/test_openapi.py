@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from api.app import create
+from api.problems import KINDS
 from api.settings import ApiSettings
 from tests.credentials import KeyFile
 from wire.settings import TopicSettings
@@ -78,6 +79,32 @@ async def test_every_example_fits_its_schema() -> None:
         whole = schema | {"components": document["components"]}
         Draft202012Validator(whole).validate(example)
     assert len(examples) > 15
+
+
+@pytest.mark.parametrize("is_guarded", [False, True])
+def test_every_error_is_described_as_a_problem(*, is_guarded: bool) -> None:
+    """By the one schema, with an example of each code that it may have, and that has its status."""
+    given = {"api_jwt_jwks_url": "https://idp.example", "api_jwt_issuer": "i"} if is_guarded else {}
+    document = create(ApiSettings(**given, api_jwt_audience="a")).openapi()
+    of_code = {kind.code: kind.status for kind in KINDS}
+    described = 0
+    for path, operations in document["paths"].items():
+        for status, answer in ((s, a) for o in operations.values() for s, a in _answers(o)):
+            content = answer["content"]["application/problem+json"]
+            problem, narrowed = content["schema"]["allOf"]
+            codes = narrowed["properties"]["code"]["enum"]
+            examples = [each["value"] for each in content["examples"].values()]
+            assert problem == {"$ref": "#/components/schemas/Problem"}, path
+            assert [of_code[code] for code in codes] == [int(status)] * len(codes), path
+            assert [each["code"] for each in examples] == codes, path
+            assert [each["status"] for each in examples] == [int(status)] * len(codes), path
+            assert list(answer["content"]) == ["application/problem+json"], path
+            described += 1
+    assert described > 2 * len(document["paths"])
+
+
+def _answers(operation: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    return ((s, a) for s, a in operation["responses"].items() if s[0] in "45")
 
 
 async def test_every_example_of_a_request_is_accepted(
