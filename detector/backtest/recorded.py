@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from itertools import chain
-from typing import Any
 
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
@@ -16,10 +15,12 @@ from detector.backtest.verdicts import SLACK_MS, Verdicts
 from detector.errors import BacktestError
 from detector.rules import RuleSet
 from detector.windows import WindowLimits
-from wire import topics
+from wire import kafka, topics
 from wire.deadline import deadline
 from wire.errors import MessageError
+from wire.kafka import RawClient
 from wire.messages import Transaction, decode_transaction
+from wire.records import Record
 
 Progress = Callable[[int, int], None]
 """Is told how much is read, of how much there is."""
@@ -35,22 +36,32 @@ async def run(
         BrokerUnreachableError: there is no broker.
         StuckError: Kafka does not answer.
     """
+    names = settings.transactions_topic, settings.legit_topic, settings.fraud_topic
+    limit_s = settings.backtest_deadline_seconds
     try:
-        await _run(settings, result, against, progress)
+        client = await kafka.start(lambda: kafka.client(settings, names), patience=limit_s)
+        try:
+            await _run(client, settings, result, against, progress)
+        finally:
+            await kafka.close(client)
     except KafkaError as error:
         raise BacktestError(f"kafka: {error}") from error
 
 
 async def _run(
-    settings: BacktestSettings, result: Result, against: RuleSet | None, progress: Progress
+    client: RawClient,
+    settings: BacktestSettings,
+    result: Result,
+    against: RuleSet | None,
+    progress: Progress,
 ) -> None:
-    logs, verdict_ends = await _partitions(settings)
+    logs, verdict_ends = await _partitions(client, settings)
     horizon_ms = max(rules.horizon_ms for rules in (result.rules, against) if rules)
     since, until = settings.backtest_since, settings.backtest_until
     async with AsyncExitStack() as stack:
         cursors = []
         for partition, end in logs.items():
-            cursors.append(await stack.enter_async_context(Cursor(settings, partition)))
+            cursors.append(await stack.enter_async_context(Cursor(client, settings, partition)))
             await cursors[-1].span(
                 None if since is None else since - horizon_ms,
                 # Beyond the range, only to see whose the verdicts are that lie at its edge.
@@ -62,7 +73,8 @@ async def _run(
             async with AsyncExitStack() as inner:
                 reading = _Reading(settings, result, against)
                 if against is None and settings.backtest_label is None:
-                    verdicts = Verdicts(settings, cursor.partition.partition, verdict_ends)
+                    number = cursor.partition.partition
+                    verdicts = Verdicts(client, settings, number, verdict_ends)
                     reading.verdicts = await inner.enter_async_context(verdicts)
                 while records := await cursor.read():
                     await reading.take(records)
@@ -72,7 +84,7 @@ async def _run(
 
 
 async def _partitions(
-    settings: BacktestSettings,
+    client: RawClient, settings: BacktestSettings
 ) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
     """Give where each partition ends: those of the transactions, and those of the verdicts."""
     names = settings.transactions_topic, settings.legit_topic, settings.fraud_topic
@@ -82,8 +94,8 @@ async def _partitions(
         [TopicPartition(name, number) for number in range(counts[name])] for name in names
     )
     # In this order, so that while the log grows each verdict's transaction is in the range.
-    verdict_ends = await ends(settings, chain(*verdicts))
-    return await ends(settings, log), verdict_ends
+    verdict_ends = await ends(client, settings, chain(*verdicts))
+    return await ends(client, settings, log), verdict_ends
 
 
 class _Reading:
@@ -102,7 +114,7 @@ class _Reading:
             expects=settings.backtest_label is None,
         )
 
-    async def take(self, records: list[Any]) -> None:
+    async def take(self, records: list[Record]) -> None:
         trial = self._trial
         for record in records:
             try:

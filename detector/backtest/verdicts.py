@@ -8,7 +8,7 @@ for, and only the little that was read ahead is held in memory.
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from aiokafka import TopicPartition
 
@@ -16,7 +16,9 @@ from detector.backtest.cursor import Cursor
 from detector.backtest.result import Reference
 from detector.backtest.settings import BacktestSettings
 from wire.errors import MessageError
+from wire.kafka import RawClient
 from wire.messages import Transaction, decode_verdict
+from wire.records import Record
 
 SLACK_MS: Final = 60_000
 """How far ahead a verdict is looked for, and how far the clocks of two machines may differ."""
@@ -31,14 +33,18 @@ class Verdicts:
     """What was recorded in the verdict topics' partition of a number."""
 
     def __init__(
-        self, settings: BacktestSettings, number: int, ends: Mapping[TopicPartition, int]
+        self,
+        client: RawClient,
+        settings: BacktestSettings,
+        number: int,
+        ends: Mapping[TopicPartition, int],
     ) -> None:
         self.extra = 0
         """Records that were not asked for: of no transaction, a second verdict, or no verdict."""
         self._since_ms = settings.backtest_since
         self._ends = ends
         self._cursors = [
-            Cursor(settings, TopicPartition(topic, number))
+            Cursor(client, settings, TopicPartition(topic, number))
             for topic in (settings.legit_topic, settings.fraud_topic)
         ]
         self._newest_ms = dict.fromkeys(self._cursors, 0)
@@ -94,7 +100,7 @@ class Verdicts:
             del self._held[key]
             self.extra += key[2] >= first_ms
 
-    def _hold(self, cursor: Cursor, record: Any) -> None:
+    def _hold(self, cursor: Cursor, record: Record) -> None:
         try:
             verdict = decode_verdict(record.value or b"")
         except MessageError:

@@ -9,6 +9,7 @@ from random import Random
 
 import pytest
 from aiokafka import TopicPartition
+from confluent_kafka import Producer
 
 from detector import rulesfile
 from detector.backtest.command import find
@@ -189,3 +190,17 @@ async def test_a_second_verdict_and_a_missing_one_are_found(judged, rules):
     assert (result.missing, result.extra) == (1, 2)
     assert [each.transaction_id for each in result.examples["missing"]] == ["late"]
     assert result.decided == known.decided + 1
+
+
+async def test_a_headers_name_may_be_no_utf_8(judged, rules):
+    """Kafka does not look at it, so it can be in the log and among the verdicts: they are read."""
+    known = await backtest(judged, rules=rules)
+    late = Transaction("late", "account-0-1", "x", Decimal(1))
+    producer = Producer({"bootstrap.servers": judged.kafka_broker_url, "log_level": 0})
+    for topic, value in (judged.transactions_topic, encode(late)), (judged.legit_topic, POISON):
+        stamp, headers = START_MS + 40_000, [(b"gr\xfcn", b"1")]
+        producer.produce(topic, value, partition=0, timestamp=stamp, headers=headers)
+    assert producer.flush(30) == 0
+    result = await backtest(judged, rules=rules)
+    assert (known.decided, known.missing, known.extra) == (result.decided - 1, 0, 0)
+    assert (result.missing, result.extra) == (1, 1)
