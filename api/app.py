@@ -107,7 +107,8 @@ class Application(FastAPI):
         refusal = None
         if gate is not None and not gate.admits(scope):
             refusal = await gate.refusal(scope)
-        if limits.are_set:  # those who are refused are held to them, too
+        # Those who are refused are held to them, too.
+        if limits.are_set and not self.gateway.workers.sent(scope):
             refusal = limits.refusal(scope) or refusal
             send = limits.telling(scope, send)
         if refusal is not None:

@@ -1,11 +1,17 @@
-"""The other processes behind the same socket, each asked at an address of its own."""
+"""The other processes behind the same socket, each asked at an address of its own.
+
+Who asks one of them was let in, and counted, by the one that asks the others for it. These show by
+the session key, which all processes of a gateway have the same of, that they are no client.
+"""
 
 import asyncio
+import hmac
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING, Final
 
 import structlog
 from starlette.requests import HTTPConnection
+from starlette.types import Scope
 
 from api.settings import ApiSettings
 
@@ -17,6 +23,10 @@ PATIENCE_S: Final = 2.0
 """A process that has not answered by then is left out."""
 CONNECTIONS: Final = 20
 """Most connections to the others at a time; who finds none free waits, as long as the patience."""
+PROOF: Final = "x-fraudstream-worker"
+"""Header in which one process shows another that it is one."""
+_PROOF: Final = PROOF.encode()
+_PROVED: Final = b"fraudstream worker 1"
 _NOT_FOUND: Final = 404
 
 
@@ -32,6 +42,8 @@ class Workers:
             if number != settings.api_worker
         ]
         self._client: httpx.AsyncClient | None = None
+        secret = settings.session_secret
+        self._proof = hmac.digest(secret, _PROVED, "sha256").hex() if secret else ""
 
     async def ask(self, path: str, asker: HTTPConnection) -> "list[httpx.Response]":
         """Give the answers of those who have what is at a path.
@@ -47,10 +59,17 @@ class Workers:
             for name in ("authorization", "cookie")
             if name in asker.headers
         }
+        if self._proof:
+            headers[PROOF] = self._proof
         answers = await asyncio.gather(
             *(self._ask(other + path, headers) for other in self._others)
         )
         return [answer for answer in answers if answer is not None]
+
+    def sent(self, scope: Scope) -> bool:
+        """Tell whether a request (ASGI scope) comes from one of the others."""
+        given = next((value for name, value in scope["headers"] if name == _PROOF), b"")
+        return bool(self._proof) and hmac.compare_digest(given, self._proof.encode())
 
     async def stop(self) -> None:
         """Disconnect."""

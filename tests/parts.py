@@ -30,17 +30,20 @@ class Parts:
         """Make a listening socket that processes inherit."""
         return self.held.enter_context(contextlib.closing(listener.bind("127.0.0.1", 0)))
 
-    def start(self, module: str, *arguments: str, fds: tuple[int, ...] = ()) -> None:
-        """Run a part."""
+    def start(
+        self, module: str, *arguments: str, fds: tuple[int, ...] = (), **settings: object
+    ) -> None:
+        """Run a part, with these settings by environment."""
         names = ("kafka_broker_url", "transactions_topic", "legit_topic", "fraud_topic")
         given = {
             name.upper(): str(getattr(self.settings, name))
             for name in (*names, "dead_letter_topic")
         }
+        given |= {name.upper(): str(value) for name, value in settings.items()}
         environment = {**os.environ, **given, "DETECTOR_GROUP": self.settings.fraud_topic}
         self.running.append(forked.start(module, *arguments, env=environment, fds=fds))
 
-    def gateway(self, workers: int) -> tuple[str, list[str]]:
+    def gateway(self, workers: int, **settings: object) -> tuple[str, list[str]]:
         """Start a gateway of several processes; give its address, and each one's own."""
         shared, own = self.socket(), [self.socket() for _ in range(workers)]
         places = ",".join(address(each) for each in own)
@@ -48,7 +51,7 @@ class Parts:
             fds = (shared.fileno(), alone.fileno())
             arguments = ["--api-fd", str(fds[0]), "--api-worker-fd", str(fds[1])]
             arguments += ["--api-worker", str(number), "--api-workers-at", places]
-            self.start("api", *arguments, fds=fds)
+            self.start("api", *arguments, fds=fds, **settings)
         urls = [f"http://{address(each)}" for each in own]
         for url in urls:
             until(lambda url=url: httpx.get(f"{url}/readyz", verify=TRUST).status_code == 200)

@@ -6,6 +6,8 @@ from urllib.parse import quote
 
 import httpx
 
+from api.workers import PROOF
+from tests.guarded import SESSION_KEY
 from tests.parts import DEADLINE_S, Parts, until
 from tests.trust import TRUST
 
@@ -59,3 +61,26 @@ def test_a_dead_process_is_left_out(parts: Parts) -> None:
         parts.running[0].kill()
         parts.running[0].wait()
         assert look_up(other, ID).json()["code"] == "unknown-transaction"
+
+
+def test_what_one_asks_another_counts_once(parts: Parts) -> None:
+    """Against the client that it is asked for, where that client asks; nobody else can skip it."""
+    limits = {"limit_address_rate": 0.001, "limit_address_burst": 100}
+    _, own = parts.gateway(workers=2, api_session_key=SESSION_KEY, **limits)
+    with client(own[0]) as one, client(own[1]) as other:
+        post(one, ID)
+        assert [look_up(other, ID).status_code for _ in range(20)] == [202] * 20
+        numbers = other.get("/metrics").text
+        assert "fraudstream_api_workers 2.0" in numbers
+        left = [left_to(one.get("/docs")), left_to(other.get("/docs"))]
+        pretending = [
+            left_to(other.get("/worker/transactions/x", headers=headers))
+            for headers in ({}, {PROOF: ""}, {PROOF: SESSION_KEY})
+        ]
+    assert left == [98, 78]
+    assert pretending == [77, 76, 75]
+
+
+def left_to(answer: httpx.Response) -> int:
+    """Give how many requests are left to a client."""
+    return int(answer.headers["ratelimit"].split("r=")[1].split(";")[0])
