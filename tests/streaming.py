@@ -250,6 +250,13 @@ async def reading(
         response.close()
 
 
+async def begun(reader: Reader) -> Reader:
+    """Read up to the first id: from there on nothing may be missed."""
+    while reader.last_id is None:
+        await reader.block()
+    return reader
+
+
 def receive_buffer(size: int) -> socket.socket:
     """Make a socket that takes little before its sender has to wait."""
     made = socket.socket()

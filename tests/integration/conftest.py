@@ -26,6 +26,7 @@ from tests import forked
 from tests.guarded import Guarded, guard
 from tests.parts import Parts
 from tests.processes import Programs, programs
+from tests.streaming import Writer, writing
 from tests.trust import TRUST
 from wire import kafka, topics
 from wire.messages import Transaction, Verdict, decode_transaction, encode
@@ -258,6 +259,13 @@ async def decide(kafka_settings: KafkaSettings) -> AsyncIterator[Decide]:
 
     yield verdict
     await producer.stop()
+
+
+@pytest.fixture
+async def writer(kafka_settings: KafkaSettings) -> AsyncIterator[Writer]:
+    """A writer of verdicts to this test's own topics."""
+    async with writing(kafka_settings, kafka_settings.legit_topic) as writer:
+        yield writer
 
 
 @pytest.fixture

@@ -3,11 +3,9 @@
 import asyncio
 import json
 import os
-import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +24,11 @@ from tests.certificates import Authority
 from tests.cluster import Cluster
 from tests.processes import Process, Programs, environment, is_ready, until
 from tests.secured import PASSWORD, Secured
+from tests.token_endpoint import TokenEndpoint, token_endpoint
 from tests.trust import TRUST
 from wire import kafka, oauth, topics
-from wire.errors import AccessError, SettingsError
-from wire.settings import KafkaSettings, TopicSettings, load
+from wire.errors import AccessError
+from wire.settings import KafkaSettings, TopicSettings
 
 TOPICS = {
     f"{name}_topic": f"s.{name}" for name in ("transactions", "legit", "fraud", "dead_letter")
@@ -332,61 +331,14 @@ async def test_another_authority_is_not_trusted(broker: Secured, tmp_path: Path)
         await topics.wait(of, "probe")
 
 
-@pytest.mark.parametrize(
-    ("given", "needs"),
-    [
-        ({"kafka_sasl_mechanism": "PLAIN"}, "KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD"),
-        (
-            {"kafka_sasl_mechanism": "OAUTHBEARER", "kafka_oauth_token_url": "http://t"},
-            "KAFKA_OAUTH_CLIENT_ID and KAFKA_OAUTH_CLIENT_SECRET",
-        ),
-    ],
-)
-def test_what_is_needed_to_sign_in_is_asked_for(given: dict[str, Any], needs: str) -> None:
-    """Settings that can't work are refused before anything starts."""
-    with pytest.raises(SettingsError, match=needs):
-        load(KafkaSettings, kafka_security_protocol="SASL_SSL", **given)
-
-
-@dataclass
-class Endpoint:
-    """A token endpoint."""
-
-    url: str
-    status: int = 200
-    body: bytes = b""
-    asked: int = 0
-    authorization: str = ""
-    form: str = ""
-
-
 @pytest.fixture
-def endpoint() -> Iterator[Endpoint]:
+def endpoint() -> Iterator[TokenEndpoint]:
     """Serve tokens, or whatever the test says."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            made.asked += 1
-            made.authorization = self.headers["authorization"]
-            made.form = self.rfile.read(int(self.headers["content-length"])).decode()
-            self.send_response(made.status)
-            self.send_header("content-length", str(len(made.body)))
-            self.end_headers()
-            self.wfile.write(made.body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        made = Endpoint(f"http://127.0.0.1:{server.server_port}/token")
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
+    with token_endpoint() as made:
         yield made
-        server.shutdown()
-        thread.join()
 
 
-def bearer(broker: Secured, endpoint: Endpoint, **given: Any) -> TopicSettings:
+def bearer(broker: Secured, endpoint: TokenEndpoint, **given: Any) -> TopicSettings:
     """Give settings that ask the endpoint for tokens."""
     options = {
         "kafka_broker_url": broker.sasl,
@@ -401,7 +353,7 @@ def bearer(broker: Secured, endpoint: Endpoint, **given: Any) -> TopicSettings:
 
 
 async def test_tokens_come_from_an_endpoint_and_are_renewed(
-    broker: Secured, endpoint: Endpoint
+    broker: Secured, endpoint: TokenEndpoint
 ) -> None:
     """One token serves all connections until it is near its end; then there is a new one."""
     token = broker.issuer.token("probe")
@@ -425,7 +377,7 @@ async def test_tokens_come_from_an_endpoint_and_are_renewed(
     [(401, b'{"error": "invalid_client"}'), (400, b"<html>"), (200, b'{"access_token": "bad"}')],
 )
 async def test_a_token_that_is_refused_is_told(
-    broker: Secured, endpoint: Endpoint, status: int, body: bytes
+    broker: Secured, endpoint: TokenEndpoint, status: int, body: bytes
 ) -> None:
     """By the endpoint, or by Kafka: either way a start ends with the cause."""
     endpoint.status, endpoint.body = status, body

@@ -1,6 +1,7 @@
 """Settings: where they come from, what wins, and that an error names the variable."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -88,3 +89,19 @@ def test_what_is_no_address_of_a_broker_is_refused(brokers: str) -> None:
     """An IPv6 address without brackets could be one with another port."""
     with pytest.raises(SettingsError, match="KAFKA_BROKER_URL"):
         load(KafkaSettings, kafka_broker_url=brokers)
+
+
+@pytest.mark.parametrize(
+    ("given", "needs"),
+    [
+        ({"kafka_sasl_mechanism": "PLAIN"}, "KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD"),
+        (
+            {"kafka_sasl_mechanism": "OAUTHBEARER", "kafka_oauth_token_url": "http://t"},
+            "KAFKA_OAUTH_CLIENT_ID and KAFKA_OAUTH_CLIENT_SECRET",
+        ),
+    ],
+)
+def test_what_is_needed_to_sign_in_is_asked_for(given: dict[str, Any], needs: str) -> None:
+    """Settings that can't work are refused before anything starts."""
+    with pytest.raises(SettingsError, match=needs):
+        load(KafkaSettings, kafka_security_protocol="SASL_SSL", **given)
