@@ -2,19 +2,23 @@
 
 import asyncio
 import sys
+from typing import Final
 
 import structlog
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import TopicPartition
 from rich.console import Console
 from rich.text import Text
 
 from compose.settings import TailSettings
-from wire import access, kafka, topics
+from wire import access, offsets, topics
+from wire.deadline import deadline
 from wire.errors import MessageError
 from wire.messages import Verdict, decode_verdict
+from wire.records import Record
+from wire.source import Limits, Source, opened
 
 log = structlog.get_logger(__name__)
-POLL_MS = 500
+LIMITS: Final = Limits(wait_ms=500, partition_bytes=1 << 18, total_bytes=1 << 20, deadline_s=60.0)
 
 
 async def tail(stream: str, settings: TailSettings) -> int:
@@ -26,41 +30,41 @@ async def tail(stream: str, settings: TailSettings) -> int:
     }[stream]
     counts = await topics.wait(settings, *chosen)
     partitions = [TopicPartition(topic, p) for topic in chosen for p in range(counts[topic])]
-    consumer = await kafka.start(lambda: kafka.consumer(settings))
-    try:
-        consumer.assign(partitions)
-        if settings.from_beginning:
-            await consumer.seek_to_beginning()
-        else:
-            await consumer.seek_to_end()
+    begin = offsets.FIRST if settings.from_beginning else offsets.END
+    async with opened(settings, chosen, LIMITS) as (client, source):
         with access.told(settings):
-            await _follow(consumer, settings)
-    finally:
-        await kafka.close(consumer)
+            async with deadline(LIMITS.deadline_s, "where the topics begin and end"):
+                places = await offsets.since(client, partitions, begin)
+            for place, offset in places.items():
+                source.seek(place, offset)
+            await _follow(source, settings)
     return 0
 
 
-async def _follow(consumer: AIOKafkaConsumer, settings: TailSettings) -> None:
+async def _follow(source: Source, settings: TailSettings) -> None:
     console = Console(highlight=False)
     left = settings.max_messages
     while left is None or left > 0:
-        fetched = await consumer.getmany(timeout_ms=POLL_MS, max_records=left)
+        chunks = await source.read()
         records = sorted(
-            (record for batch in fetched.values() for record in batch),
-            key=lambda record: record.timestamp,
+            ((chunk.place, record) for chunk in chunks for record in chunk.records),
+            key=lambda each: each[1].timestamp,
         )
-        shown = sum(_shown(record, settings, console) for record in records)
+        for place, record in records:
+            shown = _shown(place, record, settings, console)
+            left = left if left is None else left - shown
+            if left == 0:
+                break
         sys.stdout.flush()
-        left = left if left is None else left - shown
 
 
-def _shown(record: ConsumerRecord, settings: TailSettings, console: Console) -> bool:
+def _shown(place: TopicPartition, record: Record, settings: TailSettings, console: Console) -> bool:
     """Print a verdict; tell of a record that is none, and give False."""
     value = record.value or b""
     try:
         verdict = decode_verdict(value)
     except MessageError:
-        where = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
+        where = {"topic": place.topic, "partition": place.partition, "offset": record.offset}
         log.warning("no verdict", **where)
         return False
     if settings.json_lines:

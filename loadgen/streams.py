@@ -10,7 +10,7 @@ import re
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple, Never, Protocol
+from typing import Final, NamedTuple, Never, Protocol
 
 import httpx
 import structlog
@@ -19,8 +19,10 @@ from httpx_aiohttp import AiohttpTransport
 
 from loadgen.errors import StreamError
 from loadgen.measure import Tally
-from wire import kafka, topics
+from wire import offsets, topics
+from wire.deadline import deadline
 from wire.settings import KafkaSettings
+from wire.source import Limits, opened
 
 log = structlog.get_logger(__name__)
 PAUSE_S: Final = 0.25
@@ -28,7 +30,8 @@ PAUSE_S: Final = 0.25
 SILENCE_S: Final = 40.0
 """The gateway sends a heartbeat every 15 s; one that is silent for so long is taken as gone."""
 MAX_EVENT_BYTES: Final = 1_048_576
-POLL_MS: Final = 500
+LIMITS: Final = Limits(wait_ms=500, partition_bytes=1 << 18, total_bytes=1 << 20, deadline_s=60.0)
+"""Of a fetch of verdicts from Kafka."""
 _END_OF_EVENT = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 
 Deliver = Callable[[bytes], None]
@@ -121,23 +124,20 @@ class VerdictTopics:
         self._deliver = deliver
 
     async def follow(self) -> Never:
-        """Deliver verdicts; the client itself finds a broker again that was gone."""
+        """Deliver verdicts, through what befalls the brokers."""
         names = (self._settings.legit_topic, self._settings.fraud_topic)
         counts = await topics.wait(self._settings, *names)
-        consumer = await kafka.start(lambda: kafka.consumer(self._settings))
-        try:
-            partitions = [TopicPartition(name, at) for name in names for at in range(counts[name])]
-            consumer.assign(partitions)
-            for partition, end in (await consumer.end_offsets(partitions)).items():
-                consumer.seek(partition, end)
+        partitions = [TopicPartition(name, at) for name in names for at in range(counts[name])]
+        async with opened(self._settings, names, LIMITS) as (client, source):
+            async with deadline(LIMITS.deadline_s, "where the topics end"):
+                ends = await offsets.since(client, partitions, offsets.END)
+            for place, end in ends.items():
+                source.seek(place, end)
             self.subscribed.set()
             while True:
-                found: dict[Any, list[Any]] = await consumer.getmany(timeout_ms=POLL_MS)
-                for records in found.values():
-                    for record in records:
-                        self._deliver(record.value)
-        finally:
-            await kafka.close(consumer)
+                for chunk in await source.read():
+                    for record in chunk.records:
+                        self._deliver(record.value or b"")
 
 
 async def events(chunks: AsyncIterator[bytes]) -> AsyncIterator[Event]:

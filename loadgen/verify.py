@@ -12,22 +12,26 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from time import monotonic as now
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import structlog
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 
 from loadgen.audit import Audit, Findings
 from loadgen.settings import VerifySettings
-from wire import access, kafka, logs, topics
+from wire import access, logs, offsets, topics
+from wire.deadline import deadline
 from wire.errors import MessageError
+from wire.kafka import RawClient
 from wire.messages import decode_transaction, decode_verdict, instant
+from wire.records import Record
+from wire.source import Chunk, Limits, Source, opened
 
 log = structlog.get_logger(__name__)
 POLL_MS: Final = 200
-MAX_RECORDS: Final = 5_000
-"""Records taken at once: what one step of the audit works on."""
+LIMITS: Final = Limits(POLL_MS, partition_bytes=1 << 18, total_bytes=1 << 19, deadline_s=60.0)
+"""Of one fetch, some thousand records: what one step of the audit works on."""
 IDLE_POLLS: Final = 10
 """So many polls without an outcome mean that there is none at the moment."""
 CLOCKS_APART: Final = timedelta(seconds=1)
@@ -54,36 +58,42 @@ async def _run(settings: VerifySettings) -> int:
 async def audited(settings: VerifySettings) -> Findings:
     """Read the span and judge it; SIGINT or SIGTERM end the watching, a second one everything."""
     counts = await topics.wait(settings, *topics.names(settings))
-    consumer = await kafka.start(lambda: kafka.consumer(settings, fetch_max_wait_ms=POLL_MS))
-    reading = Reading(settings, consumer, counts)
+    async with opened(settings, counts, LIMITS) as (client, source):
+        reading = Reading(settings, client, source, counts)
 
-    def stop() -> None:
-        if reading.stopped:
-            os._exit(INTERRUPTED)  # however long the log is, and whether Kafka answers or not
-        reading.stop()
+        def stop() -> None:
+            if reading.stopped:
+                os._exit(INTERRUPTED)  # however long the log is, and whether Kafka answers or not
+            reading.stop()
 
-    running = asyncio.get_running_loop()
-    signals = () if sys.platform == "win32" else (signal.SIGINT, signal.SIGTERM)
-    for name in signals:
-        running.add_signal_handler(name, stop)
-    log.info("auditing the log", topic=settings.transactions_topic)
-    try:
-        with access.told(settings):
-            return await reading.audit()
-    finally:
+        running = asyncio.get_running_loop()
+        signals = () if sys.platform == "win32" else (signal.SIGINT, signal.SIGTERM)
         for name in signals:
-            running.remove_signal_handler(name)
-        await kafka.close(consumer)
+            running.add_signal_handler(name, stop)
+        log.info("auditing the log", topic=settings.transactions_topic)
+        try:
+            with access.told(settings):
+                return await reading.audit()
+        finally:
+            for name in signals:
+                running.remove_signal_handler(name)
 
 
 class Reading:
     """Reads the topics side by side and hands what they hold to an audit."""
 
     def __init__(
-        self, settings: VerifySettings, consumer: AIOKafkaConsumer, counts: Mapping[str, int]
+        self,
+        settings: VerifySettings,
+        client: RawClient,
+        source: Source,
+        counts: Mapping[str, int],
     ) -> None:
         self._settings = settings
-        self._consumer = consumer
+        self._client = client
+        self._source = source
+        self._next: dict[TopicPartition, int] = {}
+        """Where each partition is read next."""
         self._log = _partitions(counts, settings.transactions_topic)
         self._outcomes = _partitions(
             counts, settings.legit_topic, settings.fraud_topic, settings.dead_letter_topic
@@ -109,8 +119,8 @@ class Reading:
         deadline = now() + self._settings.verify_duration
         while now() < deadline and not self._stopped.is_set():
             await self._step()
-        ends: dict[TopicPartition, int] = await self._consumer.end_offsets(self._log)
-        while not await self._read_to(ends):
+        ends = await self._offsets(self._log, offsets.END)
+        while any(self._next[place] < end for place, end in ends.items()):
             await self._step(ends)
         deadline = now() + self._settings.verify_settle
         while self._audit.pending and now() < deadline:
@@ -123,19 +133,23 @@ class Reading:
 
     async def _seek(self) -> None:
         partitions = [*self._log, *self._outcomes]
-        self._consumer.assign(partitions)
-        await self._consumer.seek_to_beginning()
         whole = await self._whole_since(partitions)
         if whole > self._since:
             self._since = whole
             log.warning("retention took what came before: it is not judged", since=str(whole))
         if self._since == _EVER:
+            self._next = await self._offsets(partitions, offsets.FIRST)
             return
         milliseconds = int(self._since.timestamp() * 1000)
-        found = await self._consumer.offsets_for_times(dict.fromkeys(partitions, milliseconds))
-        ends = await self._consumer.end_offsets(partitions)
-        for partition, place in found.items():
-            self._consumer.seek(partition, place.offset if place else ends[partition])
+        found = await self._offsets(partitions, milliseconds)
+        ends = await self._offsets(partitions, offsets.END)
+        self._next = {
+            place: ends[place] if at == offsets.NONE else at for place, at in found.items()
+        }
+
+    async def _offsets(self, places: Iterable[TopicPartition], at: int) -> offsets.Offsets:
+        async with deadline(LIMITS.deadline_s, "where the topics begin and end"):
+            return await offsets.since(self._client, places, at)
 
     async def _whole_since(self, partitions: Collection[TopicPartition]) -> datetime:
         """Give from when on every partition has all that was written to it.
@@ -143,43 +157,55 @@ class Reading:
         Retention by size takes verdicts first, as they are larger than what they are about: those
         are not lost. One that has nothing left tells nothing, and is passed over.
         """
-        firsts = await self._consumer.beginning_offsets(partitions)
+        firsts = await self._offsets(partitions, offsets.FIRST)
         cut = [partition for partition, first in firsts.items() if first]
-        found = await self._consumer.offsets_for_times(dict.fromkeys(cut, 0)) if cut else {}
-        stamps = [instant(place.timestamp) + CLOCKS_APART for place in found.values() if place]
-        return max(stamps, default=_EVER)
+        async with deadline(LIMITS.deadline_s, "when the topics begin"):
+            stamps = await offsets.stamps(self._client, cut, 0)
+        found = [instant(at) + CLOCKS_APART for at in stamps.values() if at != offsets.NONE]
+        return max(found, default=_EVER)
 
     async def _step(self, ends: Mapping[TopicPartition, int] | None = None) -> None:
         """Read a little of everything, keeping the two sides near each other."""
         self._keep_pace()
-        found: dict[Any, list[Any]] = await self._consumer.getmany(
-            timeout_ms=POLL_MS, max_records=MAX_RECORDS
-        )
         outcomes = 0
-        for partition, records in found.items():
-            if partition in self._log:
-                end = ends[partition] if ends else None
-                self._enter([each for each in records if end is None or each.offset < end])
+        for chunk in await self._poll():
+            place, records = chunk.place, chunk.records
+            self._next[place] = chunk.next_offset
+            if place in self._log:
+                end = ends[place] if ends else None
+                self._enter(place, [each for each in records if end is None or each.offset < end])
             else:
                 outcomes += len(records)
-                self._match(partition.topic, records)
+                self._match(place.topic, records)
         self._idle = 0 if outcomes else self._idle + 1
 
     def _keep_pace(self) -> None:
         half = self._settings.verify_window // 2
         behind = self._audit.pending > half and self._idle < IDLE_POLLS
-        for partitions, pause in ((self._log, behind), (self._outcomes, self._audit.early > half)):
-            (self._consumer.pause if pause else self._consumer.resume)(*partitions)
+        ahead = self._audit.early > half
+        for places, rests in ((self._log, behind and not ahead), (self._outcomes, ahead)):
+            for place in places:
+                if rests:
+                    self._source.leave(place)
+                else:
+                    self._source.seek(place, self._next[place])
 
-    def _enter(self, records: list[Any]) -> None:
+    async def _poll(self) -> list[Chunk]:
+        """Give what comes within the poll's time."""
+        until = now() + POLL_MS / 1000
+        while not (chunks := await self._source.read()) and now() < until:
+            pass
+        return chunks
+
+    def _enter(self, place: TopicPartition, records: list[Record]) -> None:
         for record in records:
             self._latest = max(self._latest, instant(record.timestamp))
             try:
                 self._audit.transaction(decode_transaction(record.value or b""))
             except MessageError:
-                self._audit.poison(record.topic, record.partition, record.offset)
+                self._audit.poison(place.topic, place.partition, record.offset)
 
-    def _match(self, topic: str, records: list[Any]) -> None:
+    def _match(self, topic: str, records: list[Record]) -> None:
         for record in records:
             if topic == self._settings.dead_letter_topic:
                 self._match_dead_letter(record.headers)
@@ -204,12 +230,6 @@ class Reading:
             self._audit.dead_letter(topic, int(partition), int(offset))
         except (KeyError, ValueError):
             self._audit.foreign()  # the detector's all say where their record lay
-
-    async def _read_to(self, ends: Mapping[TopicPartition, int]) -> bool:
-        for partition, end in ends.items():
-            if await self._consumer.position(partition) < end:
-                return False
-        return True
 
 
 def _partitions(counts: Mapping[str, int], *names: str) -> frozenset[TopicPartition]:

@@ -18,7 +18,7 @@ FIRST: Final = -2
 END: Final = -1
 """In place of a time: the end of what is committed, one past the last offset."""
 NONE: Final = -1
-"""The offset where no record is stamped so late."""
+"""The offset, and the time, where no record is stamped so late."""
 ASK_AGAIN_S: Final = 0.1
 """Pause after an answer that was none."""
 _ANY_REPLICA: Final = -1
@@ -26,6 +26,8 @@ _COMMITTED: Final = 1
 """Isolation level read_committed."""
 
 Offsets = dict[TopicPartition, int]
+_Found = dict[TopicPartition, tuple[int, int]]
+"""Time and offset of a record."""
 
 
 async def since(
@@ -38,7 +40,22 @@ async def since(
     Raises:
         KafkaError: refused for good.
     """
-    left, found = set(places), Offsets()
+    found = await _found(client, places, timestamp_ms)
+    return {place: offset for place, (_, offset) in found.items()}
+
+
+async def stamps(
+    client: AIOKafkaClient, places: Iterable[TopicPartition], timestamp_ms: int
+) -> dict[TopicPartition, int]:
+    """Give, as `since`, the time of each partition's first record stamped at or after a time."""
+    found = await _found(client, places, timestamp_ms)
+    return {place: stamp for place, (stamp, _) in found.items()}
+
+
+async def _found(
+    client: AIOKafkaClient, places: Iterable[TopicPartition], timestamp_ms: int
+) -> _Found:
+    left, found = set(places), _Found()
     while left:
         by_leader: dict[int, list[TopicPartition]] = {}
         for place in left:
@@ -57,7 +74,7 @@ async def since(
 
 async def _ask(
     client: AIOKafkaClient, node: int, places: Iterable[TopicPartition], timestamp_ms: int
-) -> Offsets:
+) -> _Found:
     """Ask one broker; what it does not know now is left out."""
     by_topic: dict[str, list[tuple[int, int]]] = {}
     for place in places:
@@ -69,12 +86,12 @@ async def _ask(
         if not error.retriable:
             raise
         return {}
-    found = Offsets()
+    found = _Found()
     for topic, parts in response.topics:
-        for partition, code, _, offset in parts:
+        for partition, code, stamp, offset in parts:
             place = TopicPartition(topic, partition)
             if not code:
-                found[place] = offset
+                found[place] = stamp, offset
             elif not for_code(code).retriable:
                 raise for_code(code)(place)
     return found

@@ -10,7 +10,8 @@ back-log while the records before are handled.
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final, NamedTuple
 
 import structlog
@@ -19,9 +20,11 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import CorruptRecordException, KafkaError, for_code
 from aiokafka.protocol.fetch import FetchRequest
 
+from wire import kafka
 from wire.deadline import deadline
 from wire.errors import RecordsGoneError, StuckError
 from wire.records import Record, unpack
+from wire.settings import KafkaSettings
 
 log = structlog.get_logger(__name__)
 ASK_AGAIN_S: Final = 0.1
@@ -45,7 +48,10 @@ class Limits(NamedTuple):
     total_bytes: int
     """Most bytes of one broker."""
     deadline_s: float
-    """How long it takes a broker that is stuck; more than the wait."""
+    """How long it takes a broker that is stuck; more than the wait.
+
+    Above a client's own limit for an answer (40 s), such a broker is asked anew and nothing raised.
+    """
 
 
 class Chunk(NamedTuple):
@@ -57,6 +63,16 @@ class Chunk(NamedTuple):
     """Where the partition goes on."""
     lag: int
     """Records between there and the end of what is committed, as of the fetch."""
+
+    def cut(self, most: int) -> Iterator["Chunk"]:
+        """Cut it into chunks of so many records at most."""
+        records, count = self.records, len(self.records)
+        for first in range(0, max(1, count), most):
+            end = first + most
+            yield self._replace(
+                records=records[first:end],
+                next_offset=records[end].offset if end < count else self.next_offset,
+            )
 
 
 class Standing(NamedTuple):
@@ -94,6 +110,10 @@ class Source:
     def seek(self, place: TopicPartition, offset: int) -> None:
         """Read a partition on from this offset; what was fetched of it is dropped."""
         self._positions[place] = offset
+
+    def leave(self, place: TopicPartition) -> None:
+        """Read a partition no more, until it is told from where."""
+        self._positions.pop(place, None)
 
     async def read(self) -> list[Chunk]:
         """Give what has come of each partition, waiting for it; empty if there was nothing.
@@ -217,6 +237,30 @@ class Source:
                 self.standings[place] = Standing(now, chunk.lag)
                 if chunk.next_offset > asked:
                     yield chunk
+
+
+@asynccontextmanager
+async def opened(
+    settings: KafkaSettings,
+    topics: Iterable[str],
+    limits: Limits,
+    *,
+    patience: float | None = None,
+) -> AsyncIterator[tuple[kafka.RawClient, Source]]:
+    """Connect, outside any group; give what fetches, and the client to ask about the topics.
+
+    Args:
+        settings: where Kafka is.
+        topics: what is to be read; they must be there.
+        limits: of each fetch.
+        patience: as of kafka.start, and so is what is raised.
+    """
+    async with AsyncExitStack() as stack:
+        client = await kafka.start(lambda: kafka.client(settings, topics), patience=patience)
+        stack.push_async_callback(kafka.close, client)
+        source = Source(client, limits)
+        stack.push_async_callback(source.stop)
+        yield client, source
 
 
 def _refusal(place: TopicPartition, offset: int, code: int) -> str:

@@ -15,7 +15,7 @@ from api.streams.hub import Hub
 from api.streams.position import STREAMS, Cursor, Position
 from api.streams.replay import Replays
 from api.streams.subscription import Cause, Subscription
-from wire.errors import AccessError, BrokerUnreachableError
+from wire.errors import AccessError, BrokerUnreachableError, StuckError
 
 log = structlog.get_logger(__name__)
 PAUSE_S: Final = 1.0
@@ -71,7 +71,7 @@ class Catchup:
                         return
                 else:
                     await self._from_kafka(cursor)
-            except (KafkaError, AccessError, BrokerUnreachableError, OSError) as error:
+            except (KafkaError, AccessError, BrokerUnreachableError, StuckError, OSError) as error:
                 log.warning("client waits for its history", error=repr(error))
                 await asyncio.sleep(PAUSE_S)
 

@@ -3,15 +3,15 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Collection
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Final
 
 from aiokafka import TopicPartition
 
 from api.settings import ApiSettings
-from wire import kafka, offsets
+from wire import offsets
 from wire.kafka import RawClient
-from wire.source import Chunk, Limits, Source
+from wire.source import Chunk, Limits, Source, opened
 
 OFFSETS_WITHIN_S: Final = 10.0
 """How long the brokers are asked where records lie."""
@@ -108,9 +108,5 @@ async def connected(
         total_bytes=settings.stream_fetch_total_bytes,
         deadline_s=deadline_s,
     )
-    async with AsyncExitStack() as stack:
-        client = await kafka.start(lambda: kafka.client(settings, [topic]))
-        stack.push_async_callback(kafka.close, client)
-        source = Source(client, limits)
-        stack.push_async_callback(source.stop)
+    async with opened(settings, [topic], limits) as (client, source):
         yield Connection(topic, client, source)

@@ -5,7 +5,7 @@ The positions are kept here, so that a new connection goes on where the last one
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from typing import Any, Final, Protocol
 
@@ -199,7 +199,7 @@ class Feed:
             await self._relocate(connection, error.place.partition, error.offset)
             return
         events: list[Event] = []
-        for piece in chain.from_iterable(map(_pieces, chunks)):
+        for piece in chain.from_iterable(chunk.cut(RECORDS_IN_ONE_GO) for chunk in chunks):
             # In one go: whoever looks between must not find positions ahead of the events.
             events += self._events(piece)
             self.next[piece.place.partition] = piece.next_offset
@@ -273,17 +273,6 @@ class Feed:
         if self._connection is None:
             raise ConnectionError(f"not connected to Kafka for {self.name}")
         return self._connection
-
-
-def _pieces(chunk: Chunk) -> Iterator[Chunk]:
-    """Cut a chunk into such of few records."""
-    records, count = chunk.records, len(chunk.records)
-    for first in range(0, max(1, count), RECORDS_IN_ONE_GO):
-        end = first + RECORDS_IN_ONE_GO
-        yield chunk._replace(
-            records=records[first:end],
-            next_offset=records[end].offset if end < count else chunk.next_offset,
-        )
 
 
 def _asked_to_stop() -> bool:

@@ -2,19 +2,22 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
+from itertools import chain
 from typing import Final
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 
 from api.settings import ApiSettings
 from api.streams.event import Event
-from wire import kafka
+from wire.source import Limits, Source, opened
 
 START_PATIENCE_S: Final = 5.0
 SILENCE_S: Final = 10.0
 """A replay that reads nothing for this long fails, and is tried again from where it stands."""
-FETCH_BYTES: Final = 256 << 10
-"""Bytes per partition and fetch: what one replay may hold in memory for each partition."""
+LIMITS: Final = Limits(
+    wait_ms=500, partition_bytes=256 << 10, total_bytes=1 << 20, deadline_s=SILENCE_S
+)
+"""Of a fetch: a replay may hold two of them in memory for each broker."""
 
 
 class Replays:
@@ -43,55 +46,48 @@ class Replays:
             past a range's end.
 
         Raises:
-            KafkaError, OSError, TimeoutError: the brokers did not answer.
+            KafkaError, StuckError, OSError: the brokers did not answer.
         """
         async with self._slots:
             self.begun += 1
-            consumer = await kafka.start(self._consumer, patience=START_PATIENCE_S)
-            try:
-                async for page in self._pages(consumer, ranges, indices):
+            reading = opened(self._settings, indices, LIMITS, patience=START_PATIENCE_S)
+            async with reading as (_, source):
+                async for page in self._pages(source, ranges, indices):
                     yield page
-            finally:
-                await kafka.close(consumer)
 
     async def _pages(
         self,
-        consumer: AIOKafkaConsumer,
+        source: Source,
         ranges: Mapping[TopicPartition, tuple[int, int]],
         indices: Mapping[str, int],
     ) -> AsyncGenerator[tuple[list[Event], Mapping[TopicPartition, int]], None]:
-        consumer.assign(list(ranges))
-        for tp, (start, _) in ranges.items():
-            consumer.seek(tp, start)
+        for place, (start, _) in ranges.items():
+            source.seek(place, start)
+        where = {place: start for place, (start, _) in ranges.items()}
         left = set(ranges)
         loop = asyncio.get_running_loop()
         moved_at = loop.time()
-        where = {tp: start for tp, (start, _) in ranges.items()}
+        most = self._settings.stream_page_records
         while left:
-            fetched = await consumer.getmany(
-                *left, timeout_ms=1000, max_records=self._settings.stream_page_records
-            )
-            events = [
-                Event(indices[tp.topic], tp.partition, r.offset, r.timestamp, r.value)
-                for tp, records in fetched.items()
-                for r in records
-                if r.value is not None
-            ]
-            before = dict(where)
-            where = {tp: await consumer.position(tp) for tp in ranges}
-            if where != before:
+            chunks = await source.read()
+            if chunks:
                 moved_at = loop.time()
             elif loop.time() - moved_at > SILENCE_S:
                 raise TimeoutError("the history can't be read")
-            done = {tp for tp in left if where[tp] >= ranges[tp][1]}
-            consumer.pause(*done)
-            left -= done
-            self.records += len(events)
-            await self._pace.take(len(events))
-            yield events, where
-
-    def _consumer(self) -> AIOKafkaConsumer:
-        return kafka.consumer(self._settings, max_partition_fetch_bytes=FETCH_BYTES)
+            for chunk in chain.from_iterable(each.cut(most) for each in chunks):
+                place = chunk.place
+                events = [
+                    Event(indices[place.topic], place.partition, r.offset, r.timestamp, r.value)
+                    for r in chunk.records
+                    if r.value is not None
+                ]
+                where[place] = chunk.next_offset
+                self.records += len(events)
+                await self._pace.take(len(events))
+                yield events, where
+            for place in [place for place in left if where[place] >= ranges[place][1]]:
+                source.leave(place)
+                left.discard(place)
 
 
 class Pace:

@@ -9,13 +9,13 @@ from random import Random
 
 import pytest
 from aiokafka import TopicPartition
-from confluent_kafka import Producer
 
 from detector import rulesfile
 from detector.backtest.command import find
 from detector.backtest.settings import BacktestSettings
 from detector.batch import judge
 from detector.engine import Engine
+from tests import foreign
 from wire import kafka
 from wire.messages import Transaction, encode
 from wire.settings import load
@@ -196,11 +196,9 @@ async def test_a_headers_name_may_be_no_utf_8(judged, rules):
     """Kafka does not look at it, so it can be in the log and among the verdicts: they are read."""
     known = await backtest(judged, rules=rules)
     late = Transaction("late", "account-0-1", "x", Decimal(1))
-    producer = Producer({"bootstrap.servers": judged.kafka_broker_url, "log_level": 0})
-    for topic, value in (judged.transactions_topic, encode(late)), (judged.legit_topic, POISON):
-        stamp, headers = START_MS + 40_000, [(b"gr\xfcn", b"1")]
-        producer.produce(topic, value, partition=0, timestamp=stamp, headers=headers)
-    assert producer.flush(30) == 0
+    at_ms = START_MS + 40_000
+    await foreign.write(judged, judged.transactions_topic, encode(late), at_ms=at_ms)
+    await foreign.write(judged, judged.legit_topic, POISON, at_ms=at_ms)
     result = await backtest(judged, rules=rules)
     assert (known.decided, known.missing, known.extra) == (result.decided - 1, 0, 0)
     assert (result.missing, result.extra) == (1, 1)

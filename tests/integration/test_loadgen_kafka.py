@@ -25,7 +25,7 @@ from loadgen.service import watch
 from loadgen.settings import LoadgenSettings, VerifySettings
 from loadgen.share import Share
 from loadgen.summary import Summary
-from tests import forked
+from tests import foreign, forked
 from wire import kafka
 from wire.messages import Reason, Transaction, Verdict, decode_transaction, encode
 from wire.settings import KafkaSettings, TopicSettings
@@ -169,11 +169,12 @@ async def test_what_is_no_outcome_is_counted(log: Log) -> None:
 
 
 async def test_a_dead_letter_s_record_may_have_any_headers(detecting: TopicSettings) -> None:
-    """Names of the detector's own, bytes that are no text, and none at all."""
+    """Names of the detector's own, names and values that are no text, and none at all."""
     headers = [("trace", b"\xff\xfe"), ("empty", None), ("offset", b"\xff"), ("topic", b"x")]
     write(detecting, detecting.transactions_topic, b"no json", headers=headers)
+    await foreign.write(detecting, detecting.transactions_topic, b"no json")
     found = await audited(detecting, verify_settle=20)
-    assert found == Findings(poison=1, dead_letters=1)
+    assert found == Findings(poison=2, dead_letters=2)
 
 
 async def test_without_a_detector_everything_is_lost(log: Log) -> None:

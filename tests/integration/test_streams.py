@@ -11,6 +11,7 @@ import httpx_sse
 import pytest
 
 from api.streams.position import FRAUD, LEGIT
+from tests import foreign
 from tests.streaming import DEADLINE_S, Writer, begun, reading
 from wire.settings import KafkaSettings
 
@@ -108,6 +109,20 @@ async def test_a_client_resumes_after_any_event(
             await again.ids(9)
             await writer.write(FRAUD, 0)
             assert await again.ids(1) == ["0-0-3"]
+
+
+async def test_history_has_what_lies_beside_others_records(
+    kafka_settings: KafkaSettings, serve_gateway: Serve, writer: Writer
+) -> None:
+    """A tombstone, and a header whose name is no text: Kafka takes them from whoever may write."""
+    await writer.write(FRAUD, 0)
+    await foreign.write(kafka_settings, kafka_settings.fraud_topic, None)
+    await writer.write(FRAUD, 0)
+    async with (
+        serve_gateway(kafka_settings, stream_tail_records=0) as gateway,
+        reading(gateway.base_url, "/stream/fraud", since="earliest") as reader,
+    ):
+        assert await reader.ids(2) == ["0-0-0", "0-0-1"]
 
 
 async def test_an_id_of_all_resumes_the_streams_it_covers(

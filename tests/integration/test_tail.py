@@ -1,8 +1,10 @@
 """`fraudstream tail` beside records that are no verdict."""
 
-import pytest
-from confluent_kafka import Producer
+import asyncio
 
+import pytest
+
+from tests import foreign
 from tests.processes import Programs, environment
 from tests.streaming import verdict
 from wire.settings import TopicSettings
@@ -12,11 +14,12 @@ from wire.settings import TopicSettings
 def test_what_is_no_verdict_is_told_and_passed_over(
     run: Programs, kafka_settings: TopicSettings, form: tuple[str, ...]
 ) -> None:
-    """A tombstone and bytes that are no text: verdicts beside them are printed, and counted."""
-    producer = Producer({"bootstrap.servers": kafka_settings.kafka_broker_url, "log_level": 0})
-    for value in (verdict("first"), None, b"\xff no JSON", verdict("second", source="carl")):
-        producer.produce(kafka_settings.legit_topic, value, partition=0)
-    assert producer.flush(20) == 0
+    """A tombstone and bytes that are no text: verdicts beside them are printed, and counted.
+
+    Whatever the names of their headers: Kafka lets them be bytes.
+    """
+    values = (verdict("first"), None, b"\xff no JSON", verdict("second", source="carl"))
+    asyncio.run(foreign.write(kafka_settings, kafka_settings.legit_topic, *values))
     options = ("--from-beginning", "--max-messages", "2", *form)
     env = environment(kafka_settings, log_format="text")
     tail = run.start("-m", "compose", "tail", "legit", *options, env=env)
