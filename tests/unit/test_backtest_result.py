@@ -1,0 +1,85 @@
+"""What a backtest adds up, case by case: within bounds, and the same as the engine alone says."""
+
+from decimal import Decimal
+
+import pytest
+
+from detector import rulesfile
+from detector.backtest.cost import MAX_SAMPLES, Cost
+from detector.backtest.result import MAX_BUCKETS, Confusion, Reference, Result, Timeline
+from detector.backtest.trial import Case, Trial
+from detector.engine import Engine
+from detector.windows import WindowLimits
+from wire.messages import Transaction
+
+RULES = b"""
+[[rules]]
+id = "amount-limit"
+kind = "amount_limit"
+limit = 500
+[[rules]]
+id = "velocity"
+kind = "velocity"
+within = "60s"
+limit = 2
+shadow = true
+"""
+
+
+def test_costs_are_sampled_within_a_bound():
+    """However many steps there are, a bounded number of samples is kept, early and late ones."""
+    cost = Cost()
+    for _ in range(10 * MAX_SAMPLES):
+        cost.add(0, 1)
+    assert MAX_SAMPLES / 2 <= len(cost._nanoseconds) < MAX_SAMPLES
+
+
+def test_a_trial_decides_as_the_engine_does():
+    """Watching the rules' cost changes no decision."""
+    rules = rulesfile.parse(RULES, "rules.toml")
+    result, engine = Result(rules, "the engine", 10), Engine(rules)
+    trial = Trial(result, limits=WindowLimits())
+    for number in range(50):
+        transaction = Transaction(str(number), "ab"[number % 2], "x", Decimal(number * 20 + 1))
+        [decided] = engine.decide([transaction], [number])
+        trial.take(Case(transaction, number, Reference(*decided)))
+    trial.close()
+    assert result.same
+    assert result.decided == 50
+
+
+def test_missing_and_changed_are_told_apart():
+    """No verdict, another reason, a verdict too many: each is counted, with a few examples."""
+    result = Result(rulesfile.load(None), "recorded", 1)
+    trial = Trial(result, limits=WindowLimits())
+    for number in range(3):
+        small = Transaction(f"a{number}", "a", "x", Decimal(1))
+        trial.take(Case(small, 1))
+        large = Transaction(f"b{number}", "a", "x", Decimal(901))
+        trial.take(Case(large, 1, Reference("fraud", 100)))
+        trial.take(Case(small, 1, Reference("legit", 0)))
+    trial.close()
+    assert (result.missing, result.changed, result.extra, result.flips) == (3, 3, 3, 0)
+    assert {kind: len(each) for kind, each in result.examples.items()} == {
+        "became fraud": 0,
+        "became legit": 0,
+        "changed": 1,
+        "missing": 1,
+    }
+    assert not result.same
+
+
+@pytest.mark.parametrize("step", [1, 1_000, 3_600_000])
+def test_a_timeline_has_few_buckets_and_loses_nothing(step):
+    """However long the log, the plot has a bounded number of bars with every decision in one."""
+    timeline = Timeline()
+    for number in range(1_000):
+        timeline.add(1_700_000_000_000 + number * step, "legit")
+    assert len(list(timeline)) <= MAX_BUCKETS
+    assert sum(counts.total() for _, counts in timeline) == 1_000
+
+
+def test_shares_of_nothing_are_none():
+    """Without fraud there is no recall."""
+    confusion = Confusion({("legit", "legit"): 3})
+    assert (confusion.precision, confusion.recall, confusion.f1) == (None, None, None)
