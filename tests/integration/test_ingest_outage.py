@@ -252,6 +252,27 @@ async def test_nothing_is_taken_that_nobody_delivers(
     await outbox.stop(0)
 
 
+async def test_a_link_that_ends_unasked_is_a_failure(
+    kafka_settings: TopicSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as by a cancellation from within aiokafka; one that is stopped has not failed."""
+
+    async def cancelled() -> None:
+        raise asyncio.CancelledError
+
+    stopped, ended = (Outbox(ApiSettings(**kafka_settings.model_dump())) for _ in range(2))
+    monkeypatch.setattr(ended._link, "_connect", cancelled)
+    with capture_logs() as logged:
+        for outbox in (stopped, ended):
+            outbox.start()
+        assert ended._link._keeper is not None
+        await asyncio.wait([ended._link._keeper], timeout=20)
+        for outbox in (stopped, ended):
+            await outbox.stop(0)
+    assert (stopped.failed, ended.failed) == (False, True)
+    assert [line["event"] for line in logged].count("kafka link ended") == 1
+
+
 async def test_of_many_lines_those_are_told_whose_partition_failed(
     kafka_settings: TopicSettings,
     serve_application: Callable[..., Any],
