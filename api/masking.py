@@ -23,8 +23,13 @@ MASK_BYTES: Final = 12
 """Of the hash: two of 100 million accounts share a masked id with a chance of one in 10^13."""
 CACHED_ACCOUNTS: Final = 65_536
 
-_QUOTED: Final = re.compile(r"""(["'])(?:\\.|(?!\1)[^\\])*(?:\1|$)""")
-_HIDDEN: Final = r"\1…\1"
+# What CEL has that may name accounts: comments, raw strings (a backslash is itself), and strings.
+_QUOTED: Final = re.compile(
+    r"""//[^\n]*
+    | \b[bB]?[rR][bB]?(?P<raw>\"{3}|'{3}|["']).*?(?:(?P=raw)|\Z)
+    | (?P<quote>\"{3}|'{3}|["'])(?:\\.?|[^\\])*?(?:(?P=quote)|\Z)""",
+    re.DOTALL | re.VERBOSE,
+)
 _PREFIX: Final = "masked-"
 _MASKED: Final = re.compile(rf"{_PREFIX}[0-9a-f]{{{2 * MASK_BYTES}}}", re.ASCII)
 
@@ -47,7 +52,8 @@ class Mask:
 
         Masked wherever they stand as a word by themselves in the reasons, too; a transaction_id
         in which one does is masked as a whole. What a reason quotes is a rule's own text, which
-        may name other accounts: it is hidden. So is the metadata: nobody knows what it holds.
+        may name other accounts: it is hidden, and so are comments. So is the metadata: nobody
+        knows what it holds.
         """
         try:
             verdict = decode_verdict(value)
@@ -59,12 +65,8 @@ class Mask:
         names = "|".join(re.escape(name) for name in sorted(masked, key=len, reverse=True))
         words = re.compile(rf"(?<![^\W_])(?:{names})(?![^\W_])")
 
-        def hide(text: str) -> str:
-            return words.sub(lambda found: masked[found[0]], text)
-
         reasons = [
-            replace(each, detail=hide(_QUOTED.sub(_HIDDEN, each.detail)))
-            for each in verdict.reasons
+            replace(each, detail=_hidden(each.detail, words, masked)) for each in verdict.reasons
         ]
         return encode(
             replace(
@@ -83,6 +85,26 @@ class Mask:
     def _hash(self, kind: str, name: str) -> str:
         digest = hmac.digest(self._key, f"{kind}:{name}".encode(), "sha256")
         return _PREFIX + digest[:MASK_BYTES].hex()
+
+
+def _hidden(text: str, words: re.Pattern[str], masked: Mapping[str, str]) -> str:
+    """Mask accounts, and hide what is quoted, in one go: either may have a part of the other in it.
+
+    An account's own quotation mark begins no quotation, and a quoted one ends none.
+    """
+    parts: list[str] = []
+    at = 0
+    while True:
+        quoted, word = _QUOTED.search(text, at), words.search(text, at)
+        if quoted is not None and (word is None or quoted.start() <= word.start()):
+            mark = quoted["raw"] or quoted["quote"] or "//"
+            parts += text[at : quoted.start()], mark, "…", mark.removesuffix("//")
+            at = quoted.end()
+        elif word is not None:
+            parts += text[at : word.start()], masked[word[0]]
+            at = word.end()
+        else:
+            return "".join([*parts, text[at:]])
 
 
 class Viewer(NamedTuple):

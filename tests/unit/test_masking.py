@@ -20,7 +20,10 @@ KEY = b"k" * 32
 MASK = Mask(KEY)
 MASKED = Viewer(MASK, is_masked=True)
 CLEAR = Viewer(MASK)
-NAMES = st.text("abcdeABC019-_.@/|+ é", min_size=1, max_size=64).filter(str.strip)
+# What begins as CEL quotes is hidden to its end, name and all.
+NAMES = st.text("abcdeABC019-_.@/|+ é'\"\\", min_size=1, max_size=64).filter(
+    lambda name: name.strip() and name[0] not in "'\"" and not name.startswith("//")
+)
 
 
 @dataclass
@@ -91,6 +94,31 @@ def test_reasons_keep_their_numbers(detail: str, shown: str) -> None:
     assert masked is not None
     assert json.loads(masked)["reasons"][0]["detail"].rstrip("…'") == shown.rstrip("…'")
     assert "eve" not in masked.decode()
+
+
+@pytest.mark.parametrize(
+    ("source", "detail", "shown"),
+    [
+        ("o'brien", "source o'brien is listed", "source MASKED is listed"),
+        ('7"x', 'payments from 7"x to ben are listed', "payments from MASKED to BEN are listed"),
+        ("'", "x: source == 'eve'", "x: source == '…'"),
+        ("anna", "x: source == '''it's eve'''", "x: source == '''…'''"),
+        (
+            "anna",
+            "x: y.endsWith(r'\\') || source in ['eve']",
+            "x: y.endsWith('…') || source in ['…']",
+        ),
+        ("anna", "x: // don't pay\nsource == 'eve'", "x: //…\nsource == '…'"),
+        ("anna", "x: // eve", "x: //…"),
+    ],
+)
+def test_quotation_marks_give_nobody_away(source: str, detail: str, shown: str) -> None:
+    """Neither those in an account's id, nor any way in which CEL writes texts and comments."""
+    reasons = (Reason("r", "1", detail),)
+    masked = MASK.verdict(verdict("t", source=source, target="ben", reasons=reasons))
+    assert masked is not None
+    expected = shown.replace("MASKED", MASK.account(source)).replace("BEN", MASK.account("ben"))
+    assert decode_verdict(masked).reasons[0].detail == expected
 
 
 def test_what_is_no_verdict_is_not_shown() -> None:
