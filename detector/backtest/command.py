@@ -43,7 +43,8 @@ def run(settings: BacktestSettings) -> int:
     if settings.backtest_json:
         print(report.as_json(result))  # noqa: T201 - the command's output
     else:
-        report.show(result, Console())
+        # Ids and details are others' words: no markup of ours.
+        report.show(result, Console(markup=False, emoji=False))
     return int(settings.backtest_strict and not result.same)
 
 

@@ -232,6 +232,15 @@ def test_tables_say_it_all(lines, stricter, capsys):
         assert text in printed
 
 
+@pytest.mark.parametrize("transaction_id", ["[/b]", "[red]x", ":bug:"])
+def test_tables_show_ids_as_they_are(tmp_path, stricter, capsys, transaction_id):
+    """Senders choose them: what a terminal library takes for markup is none."""
+    path = tmp_path / "odd.jsonl"
+    path.write_text(json.dumps({**LINES[1], "fraud": 0, "transaction_id": transaction_id}))
+    run(settings(input=path, rules=stricter, label="fraud"))
+    assert transaction_id in capsys.readouterr().out
+
+
 class Page(HTMLParser):
     """What a page refers to, and whether its tags match."""
 
