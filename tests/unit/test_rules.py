@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from detector import rulesfile
 from detector.engine import Engine
-from detector.rules import KINDS
+from detector.errors import RulesError
+from detector.rules import KINDS, comprehension
 from detector.rules.rule import span
 from wire.messages import EARLIEST_MS, LATEST_MS, Transaction, instant
 
@@ -249,6 +250,37 @@ def test_conditions_in_cel(condition, hit):
     expected = [f"condition holds: {condition}" if hit else None]
     assert expected == details(engine, payment(amount="900.01", metadata={"channel": "web"}))
     assert engine.failures() == {}
+
+
+@pytest.mark.parametrize(
+    ("condition", "expected"),
+    [
+        ("amount > 1.0 && (source == 'a' || [1][0] == 1)", 0),
+        ("metadata.exists(k, k == 'a') || metadata.all(k, k != 'b') || [1].map(x, x) == [1]", 1),
+        ("metadata.exists(k, ['a', 'b'].exists(p, k.startsWith(p)))", 2),
+        ("[1].filter(x, x > 0).map(x, x + x) == [2]", 2),
+        ("([1].map(x, x) + [2])[0].map(y, y).size() == 1", 2),
+        ("{'a': [1].map(x, x)}.all(k, k != '')", 2),
+        ("[1] . all (x, [1].map(y, y).map(z, z) == [x])", 3),
+        ("[1].all// )\n(x, [1].exists(y, [y].exists_one(z, true)))", 3),
+        ('source == \'.map(.map(\' || source == r\'\\\' || source == """.all("""', 0),
+        ("source == '\\').map(x, x)' // .map(.map(.map(", 0),
+    ],
+)
+def test_comprehensions_are_counted_along_the_longest_row(condition, expected):
+    """Those in one another and those in a chain; side by side they add up, and are no danger."""
+    assert comprehension.depth(condition) == expected
+
+
+@pytest.mark.parametrize("link", ["[1, 2, 3, 4].all(x, {})", "{}.map(x, x + x)"])
+def test_a_condition_without_end_is_refused(link):
+    """By its form, before it is tried: tried, it would never come back, or take all memory."""
+    condition = "true" if "all" in link else "['a']"
+    for _ in range(60):
+        condition = link.format(condition)
+    rest = "" if "all" in link else ".size() == 1"
+    with pytest.raises(RulesError, match="in or after one another"):
+        engine_of("cel", condition=f'"{condition}{rest}"')
 
 
 @pytest.mark.parametrize(
