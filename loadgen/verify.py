@@ -34,8 +34,8 @@ LIMITS: Final = Limits(POLL_MS, partition_bytes=1 << 18, total_bytes=1 << 19, de
 """Of one fetch, some thousand records: what one step of the audit works on."""
 IDLE_POLLS: Final = 10
 """So many polls without an outcome mean that there is none at the moment."""
-CLOCKS_APART: Final = timedelta(seconds=1)
-"""Between those that stamp transactions and those that stamp verdicts."""
+CLOCKS_APART: Final = timedelta(minutes=1)
+"""Those that stamp transactions and those that stamp verdicts, at most."""
 FAILED: Final = 1
 INTERRUPTED: Final = 130
 _PLACE: Final = ("topic", "partition", "offset")
@@ -140,8 +140,8 @@ class Reading:
         if self._since == _EVER:
             self._next = await self._offsets(partitions, offsets.FIRST)
             return
-        milliseconds = int(self._since.timestamp() * 1000)
-        found = await self._offsets(partitions, milliseconds)
+        found = await self._offsets(self._log, _ms(self._since))
+        found |= await self._offsets(self._outcomes, _ms(self._since - CLOCKS_APART))
         ends = await self._offsets(partitions, offsets.END)
         self._next = {
             place: ends[place] if at == offsets.NONE else at for place, at in found.items()
@@ -199,8 +199,11 @@ class Reading:
 
     def _enter(self, place: TopicPartition, records: list[Record]) -> None:
         for record in records:
-            self._latest = max(self._latest, instant(record.timestamp))
             try:
+                at = instant(record.timestamp)
+                if at < self._since:
+                    continue  # stamped before those that it stands behind
+                self._latest = max(self._latest, at)
                 self._audit.transaction(decode_transaction(record.value or b""))
             except MessageError:
                 self._audit.poison(place.topic, place.partition, record.offset)
@@ -234,6 +237,10 @@ class Reading:
 
 def _partitions(counts: Mapping[str, int], *names: str) -> frozenset[TopicPartition]:
     return frozenset(TopicPartition(name, at) for name in names for at in range(counts[name]))
+
+
+def _ms(moment: datetime) -> int:
+    return max(0, int(moment.timestamp() * 1000))
 
 
 def _said(findings: Findings, *, as_json: bool) -> str:

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -53,6 +52,10 @@ def verdict(transaction: Transaction, received_at: datetime, *, fraud: bool) -> 
     )
 
 
+def _ms(moment: datetime) -> int:
+    return int(moment.timestamp() * 1000)
+
+
 class Log:
     """Writes transactions and outcomes as gateway and detector do, and with faults."""
 
@@ -61,7 +64,8 @@ class Log:
         self.records: list[Any] = []
 
     async def fill(self, count: int) -> None:
-        """Write transactions, every tenth above the limit, one record that is none."""
+        """Write transactions, one a minute, every tenth above the limit, and what is none."""
+        begin = datetime.now(UTC) - timedelta(minutes=count)
         async with kafka.producer(self.settings) as producer:
             for k in range(count):
                 amount = "900.01" if k % 10 == 0 else "900.00"
@@ -70,6 +74,7 @@ class Log:
                     self.settings.transactions_topic,
                     json.dumps(value | {"amount": amount}).encode(),
                     key=f"a{k % 7}".encode(),
+                    timestamp_ms=_ms(begin + timedelta(minutes=k)),
                 )
             poison = await producer.send_and_wait(self.settings.transactions_topic, b"no json")
         self.poison_headers = [
@@ -95,21 +100,12 @@ class Log:
             for each in change(found):
                 fraud = each.decision == "fraud"
                 topic = self.settings.fraud_topic if fraud else self.settings.legit_topic
-                await producer.send(topic, encode(each), key=each.source.encode())
+                stamp = _ms(each.received_at)
+                await producer.send(topic, encode(each), key=each.source.encode(), timestamp_ms=stamp)
             await producer.send_and_wait(
                 self.settings.dead_letter_topic, b"no json", headers=self.poison_headers
             )
             await producer.flush()
-
-    async def decided(self, transaction_id: str, at: datetime) -> None:
-        """Write a transaction and its verdict, both with this time's stamp."""
-        transaction = Transaction(transaction_id, "a", "b", Decimal(1), "EUR")
-        found = verdict(transaction, at, fraud=False)
-        pairs = (self.settings.transactions_topic, transaction), (self.settings.legit_topic, found)
-        async with kafka.producer(self.settings) as producer:
-            for topic, value in pairs:
-                stamp = int(at.timestamp() * 1000)
-                await producer.send_and_wait(topic, encode(value), partition=0, timestamp_ms=stamp)
 
 
 async def audited(settings: TopicSettings, **given: Any) -> Findings:
@@ -188,17 +184,35 @@ async def test_the_span_begins_where_it_is_told(log: Log) -> None:
     assert await audited(log.settings, verify_since=datetime.now(UTC).isoformat()) == Findings()
 
 
-async def test_what_retention_took_is_not_lost(kafka_settings: TopicSettings) -> None:
-    """Verdicts go first, as they are larger: the audit begins where all that was written is."""
-    log, now = Log(kafka_settings), datetime.now(UTC)
-    for seconds in (60, 30, 0):
-        await log.decided(f"t{seconds}", now - timedelta(seconds=seconds))
-    assert await audited(log.settings) == Findings(transactions=3, verdicts=3)
-    admin = await kafka.start(lambda: kafka.admin(log.settings))
-    place = TopicPartition(log.settings.legit_topic, 0)
-    await admin.delete_records({place: RecordsToDelete(before_offset=1)})
-    await kafka.close(admin)
-    assert await audited(log.settings) == Findings(transactions=1, verdicts=1)
+async def drop(settings: TopicSettings, topic: str, share: float) -> None:
+    """Have Kafka drop a share of each partition of a topic, the oldest records first."""
+    partitions = [TopicPartition(topic, number) for number in range(settings.partitions)]
+    async with kafka.consumer(settings) as consumer:
+        ends = await consumer.end_offsets(partitions)
+    admin = await kafka.start(lambda: kafka.admin(settings))
+    try:
+        upto = {each: RecordsToDelete(int(end * share)) for each, end in ends.items()}
+        await admin.delete_records(upto)
+    finally:
+        await kafka.close(admin)
+
+
+@pytest.mark.parametrize("topic", ["transactions_topic", "legit_topic", "fraud_topic"])
+async def test_what_kafka_has_dropped_is_no_fault(log: Log, topic: str) -> None:
+    """Transactions without their verdicts, or the reverse: each topic goes at its own pace."""
+    await log.decide()
+    await drop(log.settings, getattr(log.settings, topic), 0.6)
+    found = await audited(log.settings)
+    assert found.ok, found
+    assert 0 < found.verdicts == found.transactions < 50
+
+
+async def test_a_fault_beside_what_kafka_has_dropped_is_found(log: Log) -> None:
+    """The last verdict never came, the first transactions are gone."""
+    await log.decide(lambda verdicts: sorted(verdicts, key=lambda each: each.received_at)[:-1])
+    await drop(log.settings, log.settings.transactions_topic, 0.3)
+    found = await audited(log.settings)
+    assert (found.lost, found.unknown) == (1, 0)
 
 
 async def test_a_second_signal_ends_an_audit_at_once(log: Log) -> None:
