@@ -205,7 +205,7 @@ class Reading:
                     continue  # stamped before those that it stands behind
                 self._latest = max(self._latest, at)
                 self._audit.transaction(decode_transaction(record.value or b""))
-            except MessageError:
+            except (MessageError, OverflowError):  # also one stamped beyond all calendars
                 self._audit.poison(place.topic, place.partition, record.offset)
 
     def _match(self, topic: str, records: list[Record]) -> None:

@@ -101,7 +101,9 @@ class Log:
                 fraud = each.decision == "fraud"
                 topic = self.settings.fraud_topic if fraud else self.settings.legit_topic
                 stamp = _ms(each.received_at)
-                await producer.send(topic, encode(each), key=each.source.encode(), timestamp_ms=stamp)
+                await producer.send(
+                    topic, encode(each), key=each.source.encode(), timestamp_ms=stamp
+                )
             await producer.send_and_wait(
                 self.settings.dead_letter_topic, b"no json", headers=self.poison_headers
             )
@@ -151,6 +153,14 @@ def write(settings: TopicSettings, topic: str, *values: bytes | None, **given: A
     for value in values:
         producer.produce(topic, value, b"key", **given)
     assert producer.flush(20) == 0
+
+
+async def test_a_record_of_no_year_is_no_transaction(detecting: TopicSettings) -> None:
+    """Its time is beyond all calendars, and its outcome a dead letter."""
+    value = b'{"transaction_id":"t","source":"a","target":"b","amount":"1"}'
+    write(detecting, detecting.transactions_topic, value, timestamp=-(10**15))
+    found = await audited(detecting, verify_settle=20)
+    assert found == Findings(poison=1, dead_letters=1)
 
 
 async def test_what_is_no_outcome_is_counted(log: Log) -> None:
