@@ -102,6 +102,8 @@ class Reading:
         self._since = settings.since or _EVER
         self._latest = _EVER
         self._idle = 0
+        self._is_at_end = False
+        """Whether the log was read to its end: nothing is to be waited for then."""
         self._stopped = asyncio.Event()
 
     @property
@@ -120,7 +122,12 @@ class Reading:
         while now() < deadline and not self._stopped.is_set():
             await self._step()
         ends = await self._offsets(self._log, offsets.END)
-        while any(self._next[place] < end for place, end in ends.items()):
+        there = await self._offsets(self._outcomes, offsets.END)
+        while not self._read_to(ends):
+            await self._step(ends)
+        self._is_at_end = True
+        # What lies there may take longer to read than what is still to come is given.
+        while not self._read_to(there):
             await self._step(ends)
         deadline = now() + self._settings.verify_settle
         while self._audit.pending and now() < deadline:
@@ -179,10 +186,13 @@ class Reading:
                 self._match(place.topic, records)
         self._idle = 0 if outcomes else self._idle + 1
 
+    def _read_to(self, ends: offsets.Offsets) -> bool:
+        return all(self._next[place] >= end for place, end in ends.items())
+
     def _keep_pace(self) -> None:
         half = self._settings.verify_window // 2
         behind = self._audit.pending > half and self._idle < IDLE_POLLS
-        ahead = self._audit.early > half
+        ahead = self._audit.early > half and not self._is_at_end
         for places, rests in ((self._log, behind and not ahead), (self._outcomes, ahead)):
             for place in places:
                 if rests:

@@ -188,6 +188,13 @@ async def test_without_a_detector_everything_is_lost(log: Log) -> None:
     assert (await audited(log.settings)).lost == 51
 
 
+async def test_outcomes_that_are_there_are_read(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long that takes: the time to settle is for those that are still to come."""
+    monkeypatch.setattr(verify, "MAX_RECORDS", 1)
+    await log.decide()
+    assert (await audited(log.settings, verify_settle=0)).lost == 0
+
+
 async def test_the_span_begins_where_it_is_told(log: Log) -> None:
     """From now on there is nothing in the log, and so nothing wrong."""
     await log.decide()
