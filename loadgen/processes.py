@@ -164,7 +164,9 @@ class _Member:
 
 def _member(settings: LoadgenSettings, index: int, count: int, pipe: Connection) -> None:
     """Run one member: the new process's main function."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which tells us
+    # Ctrl-C, and the signal of who ends all processes of a service, reach the parent: it tells us.
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, signal.SIG_IGN)
     logs.configure(settings, "loadgen")
     with asyncio.Runner(loop_factory=loop.factory(settings)) as runner:
         runner.run(_take_part(settings, index, count, pipe))

@@ -1,6 +1,7 @@
 """`python -m loadgen` as a program: its output, its signals and its exit codes."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -31,7 +32,11 @@ def start(url: str, *options: str) -> "subprocess.Popen[str]":
     """Start the command at two hundred transactions a second."""
     argv = [sys.executable, "-m", "loadgen", "--url", url, "--tps", "200", "--accounts", "100"]
     return subprocess.Popen(
-        [*argv, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*argv, *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        process_group=0,
     )
 
 
@@ -86,12 +91,13 @@ def test_a_stop_ends_with_a_summary_of_what_ran(gateway: str, signum: signal.Sig
     assert found["sent"] > 0
 
 
-def test_a_stop_reaches_every_process(gateway: str) -> None:
-    """With several, too, what ran is summed up."""
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_reaches_every_process(gateway: str, signum: signal.Signals) -> None:
+    """What ran is summed up, also where the signal is sent to all, as terminals and systemd do."""
     process = start(gateway, "--duration", "0", "--processes", "2", "--json")
     assert process.stderr is not None
     process.stderr.readline()
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signum)
     code, out, _ = finished(process)
     found = json.loads(out)
     assert code == 0
