@@ -4,7 +4,6 @@ PyJWT's own client of such URLs blocks, and asks again for every token that name
 """
 
 import asyncio
-import ssl
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -18,6 +17,8 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from api.access.settings import AccessSettings
 from api.errors import KeySetError
 from api.watch import Watch
+from wire import tls
+from wire.errors import AccessError
 
 log = structlog.get_logger(__name__)
 
@@ -101,8 +102,11 @@ class KeySet:
             log.error("JWK Set not fetched; the old one is kept", url=url, error=cause)  # noqa: TRY400
 
     async def _download(self, url: str) -> bytes:
-        cafile = self._settings.api_jwt_cafile
-        trust = ssl.create_default_context(cafile=cafile) if cafile else True
+        try:  # apart: reading the system's authorities takes tens of milliseconds
+            cafile = self._settings.api_jwt_cafile
+            trust = await asyncio.to_thread(tls.trusting, cafile, "API_JWT_CAFILE")
+        except AccessError as error:
+            raise KeySetError(str(error)) from error
         async with (
             httpx.AsyncClient(verify=trust, timeout=FETCH_S) as client,
             client.stream("GET", url, headers={"Accept": "application/json"}) as answer,

@@ -9,6 +9,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+import certifi
 import pytest
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -158,6 +159,26 @@ async def test_keys_are_fetched_again_now_and_then(endpoint: Endpoint) -> None:
     endpoint.body = issuer().jwks(of=["EdDSA"])
     await until(lambda: sub(tokens, issuer().token()), UNKNOWN)
     running.cancel()
+
+
+async def test_the_system_says_whom_to_trust(
+    endpoint: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not a package's list of authorities, which has none of a company's own."""
+    monkeypatch.setattr(certifi, "where", lambda: str(tmp_path / "none"))
+    for variable in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.delenv(variable, raising=False)
+    assert await sub(Tokens(endpoint.settings()), issuer().token()) == "jwt:anna"
+
+
+async def test_an_endpoint_is_not_asked_without_its_authorities(
+    endpoint: Endpoint, tmp_path: Path
+) -> None:
+    """A file that has none trusts nobody, in place of everyone."""
+    wrong = tmp_path / "ca.pem"
+    wrong.write_text("none")
+    assert await sub(Tokens(endpoint.settings(api_jwt_cafile=wrong)), issuer().token()) == UNKNOWN
+    assert endpoint.asked == 0
 
 
 async def test_an_endpoint_that_is_away_lets_nobody_in(endpoint: Endpoint) -> None:
