@@ -22,24 +22,24 @@ import sys
 from api.ingest.outbox import Outbox
 from api.server import serve
 from api.settings import ApiSettings
-from api.streams.channel import Channel
+from api.streams.hub import Hub
 
-hand_over, publish = Outbox._hand_over, Channel.publish
+hand_over, read = Outbox._hand_over, Hub.read
 
 def hand_over_none(self, producer):
     if self.bytes_in_flight:
         raise RuntimeError("unforeseen")
     hand_over(self, producer)
 
-def publish_none(self, events):
+def read_none(self, topic, events):
     if events:
         raise RuntimeError("unforeseen")
-    publish(self, events)
+    read(self, topic, events)
 
 if sys.argv[1] == "ingest":
     Outbox._hand_over = hand_over_none
 elif sys.argv[1] == "streams":
-    Channel.publish = publish_none
+    Hub.read = read_none
 sys.exit(serve(ApiSettings()))
 """
 """A gateway, a part of which fails at the first record."""

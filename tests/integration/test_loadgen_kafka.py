@@ -190,7 +190,7 @@ async def test_without_a_detector_everything_is_lost(log: Log) -> None:
 
 async def test_outcomes_that_are_there_are_read(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     """However long that takes: the time to settle is for those that are still to come."""
-    monkeypatch.setattr(verify, "MAX_RECORDS", 1)
+    monkeypatch.setattr(verify, "LIMITS", verify.LIMITS._replace(total_bytes=1))
     await log.decide()
     assert (await audited(log.settings, verify_settle=0)).lost == 0
 

@@ -4,7 +4,10 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
+
 from api.settings import ApiSettings
+from api.streams import hub as hubs
 from api.streams.event import Event
 from api.streams.hub import Hub
 from api.streams.position import FRAUD, Cursor, Position
@@ -42,6 +45,23 @@ async def test_streams_go_on_after_a_failure() -> None:
             assert b'"number": 1' in await second.take()
             assert hub.ring.since(Cursor(Position({FRAUD: (0,)}))) == 0
             assert not hub.draining
+    finally:
+        await hub.stop()
+
+
+async def test_streams_that_fail_again_and_again_are_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is told that a new process is needed; until then nobody is let in."""
+    monkeypatch.setattr(hubs, "AGAIN_AFTER_S", 0.0)
+    monkeypatch.setattr(Hub, "_sweep", None)
+    hub = Hub(ApiSettings(kafka_broker_url="127.0.0.1:1"))
+    await hub.start()
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            await asyncio.wait(hub._tasks, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.sleep(0)
+        assert (hub.failed, hub.draining) == (True, True)
     finally:
         await hub.stop()
 
