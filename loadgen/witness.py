@@ -98,7 +98,7 @@ class Witness:
         """Match a verdict if it is on one of ours: others may send as well."""
         try:
             seen = self._decoder.decode(data)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise StreamError(f"an event is no verdict: {error}") from None
         if seen.transaction_id.startswith(self._prefix):
             number = seen.transaction_id[len(self._prefix) :]

@@ -280,7 +280,9 @@ def gateway(detecting: TopicSettings) -> Iterator[str]:
             yield f"http://127.0.0.1:{sock.getsockname()[1]}"
 
 
-async def run(settings: TopicSettings, **given: Any) -> Summary:
+async def run(
+    settings: TopicSettings, meanwhile: Callable[[], None] = lambda: None, **given: Any
+) -> Summary:
     """Send six hundred transactions in two seconds and match their verdicts."""
     options = LoadgenSettings(
         **shared(settings),
@@ -293,6 +295,7 @@ async def run(settings: TopicSettings, **given: Any) -> Summary:
     share = Share(options)
     try:
         await share.prepare()
+        meanwhile()
         return (await watch(options, share)).summary
     finally:
         await share.close()
@@ -306,6 +309,16 @@ async def test_kafka_is_driven_directly_and_verified(detecting: TopicSettings) -
     assert found.ok
     looked = await audited(detecting)
     assert looked == Findings(transactions=600, verdicts=600, fraud=found.above_limit)
+
+
+async def test_what_is_no_verdict_stops_no_run(detecting: TopicSettings) -> None:
+    """Others' records in a verdict topic are passed over, as `verify` and the streams do."""
+    foreign = (b"no json", None, b'{"transaction_id": "\xff"}')
+    topic = detecting.legit_topic
+    found = await run(detecting, lambda: write(detecting, topic, *foreign), loadgen_target="kafka")
+    assert found.verification is not None
+    assert (found.accepted, found.verification.verdicts) == (600, 600)
+    assert found.ok
 
 
 @pytest.mark.parametrize("batch", [1, 20])
