@@ -28,10 +28,16 @@ export class StatusBar {
     this.settling = false;
     /** Whether the banner tells of something past, and so outlives its cause. */
     this.lasting = false;
+    /** What is missing from what is shown, until someone has read it; told again after other news. */
+    this.missing = "";
+    this.gaps = 0;
     this.liveAt = 0;
     this.timer = 0;
     setInterval(() => this.#tick(), 1000);
-    byId("banner-close").addEventListener("click", () => this.#hide());
+    byId("banner-close").addEventListener("click", () => {
+      this.#forget();
+      this.#hide();
+    });
   }
 
   /** @param {ConnectionState} state */
@@ -42,6 +48,7 @@ export class StatusBar {
     if (this.settling) this.timer = setTimeout(() => this.settled(), VERDICT_ON_GAP_MS);
     if (state.name === "live") this.liveAt = now();
     else this.lasting = false;
+    if (state.name === "closed") this.#forget(); // another stream is opened, and begins anew
     this.#show();
   }
 
@@ -50,6 +57,7 @@ export class StatusBar {
     if (!this.settling) return;
     this.settling = false;
     clearTimeout(this.timer);
+    if (this.missing) return this.#hide();
     const { lostAt = now(), lostFor = 0 } = this.connection;
     this.#past("good", `Lost at ${toTheSecond(lostAt)}, resumed after ${duration(lostFor)}. Nothing is missing.`);
     this.timer = setTimeout(() => this.#hide(), CALM_AFTER_MS);
@@ -59,7 +67,10 @@ export class StatusBar {
   gap(gap) {
     this.settling = false;
     clearTimeout(this.timer);
-    this.#past("bad", `Verdicts are missing here, as Kafka no longer has them: ${gapText(gap)}.`);
+    const before = this.gaps ? ` ${count(this.gaps)} more such before.` : "";
+    this.gaps += 1;
+    this.missing = `Verdicts are missing here, as Kafka no longer has them: ${gapText(gap)}.${before}`;
+    this.#past("bad", this.missing);
   }
 
   /** @param {import("./health.js").Health} health */
@@ -68,7 +79,8 @@ export class StatusBar {
     this.health = health;
     if (wasAway && !this.#away() && this.connection.name === "live") {
       clearTimeout(this.timer);
-      this.#past("good", "Kafka is back. The stream goes on where it stood.");
+      if (this.missing) this.#hide();
+      else this.#past("good", "Kafka is back. The stream goes on where it stood.");
       this.timer = setTimeout(() => this.#hide(), CALM_AFTER_MS);
     }
     this.#show();
@@ -134,9 +146,16 @@ export class StatusBar {
     setText(byId("banner-text"), text);
   }
 
+  /** Take the banner away; what is missing comes to light again. */
   #hide() {
-    this.lasting = false;
-    this.banner.hidden = true;
+    this.lasting = this.missing !== "";
+    if (this.lasting) this.#say("bad", this.missing);
+    else this.banner.hidden = true;
+  }
+
+  #forget() {
+    this.missing = "";
+    this.gaps = 0;
   }
 }
 

@@ -54,7 +54,10 @@ async def test_lost_connection_resumes_with_nothing_missing(
 async def test_gap_is_told(
     new_page: Callable[..., Any], own_gateway: Gateway, verdicts: Verdicts
 ) -> None:
-    """Where Kafka has deleted what was missed, the page says how much, and does not say "all"."""
+    """Where Kafka has deleted what was missed, the page says how much, and does not say "all".
+
+    Not after another loss that cost nothing either, until somebody has read it.
+    """
     watched: Watched = await new_page(own_gateway)
     page = await watched.open("/stream/fraud")
     await verdicts.publish([verdict("901.00", source="acct-gap")])
@@ -70,6 +73,13 @@ async def test_gap_is_told(
     await verdicts.publish([verdict("910.00", source="acct-gap")])
     await expect(page.locator(ROWS)).to_have_count(2)
     await expect(page.locator("#banner")).to_contain_text("missing")
+
+    own_gateway.end(signal.SIGKILL)
+    await expect(page.locator("#banner")).to_contain_text("Connection lost at")
+    own_gateway.start()
+    await expect(page.locator("#connection")).to_have_text("Live")
+    await expect(page.locator("#banner")).to_contain_text("5 of")
+    await expect(page.locator("#banner-close")).to_be_visible()
     await page.click("#banner-close")
     await expect(page.locator("#banner")).to_be_hidden()
 
