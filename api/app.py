@@ -14,6 +14,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from api import asyncapi, docs, health, metrics, openapi, pages, problems, schemas
 from api.access import signin
 from api.edge import requestid
+from api.edge.addresses import with_mapped
 from api.edge.connections import Connections
 from api.edge.cors import Cors
 from api.exchange import Exchange
@@ -70,7 +71,7 @@ class Application(FastAPI):
         if settings.cors_origins:
             within = Cors(within, settings.cors_origins)
         if settings.trusted_proxies:
-            within = ProxyHeadersMiddleware(within, [*settings.trusted_proxies])  # type: ignore[arg-type, assignment] # ASGI all the same
+            within = ProxyHeadersMiddleware(within, with_mapped(settings.trusted_proxies))  # type: ignore[arg-type, assignment] # ASGI all the same
         self._within = within
         self._is_plain = within == self._answer and not self.gateway.limits.are_set
 

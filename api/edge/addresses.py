@@ -9,6 +9,7 @@ UNKNOWN: Final = "unknown"
 _PREFIX_BITS: Final = 64
 """Of an IPv6 address: its owner has all that begin so (RFC 6177)."""
 _MAPPED: Final = "::ffff:"
+_MAPPED_BITS: Final = 96
 _CACHED: Final = 4096
 
 
@@ -27,6 +28,20 @@ def counted(address: str) -> str:
 def unmapped(address: str) -> str:
     """Give an IPv4 client's address as such, where the socket takes IPv6 too."""
     return address.removeprefix(_MAPPED) if "." in address else address
+
+
+def with_mapped(given: tuple[str, ...]) -> list[str]:
+    """Give addresses and networks, IPv4 ones also as a socket that takes IPv6 too has them.
+
+    Those are IPv4-mapped (RFC 4291, 2.5.5.2), as is what an IPv4 client is called there.
+    """
+    networks = [ip_network(each) for each in given]
+    mapped = [
+        f"{_MAPPED}{each.network_address}/{_MAPPED_BITS + each.prefixlen}"
+        for each in networks
+        if each.version == 4  # noqa: PLR2004 - IPv4
+    ]
+    return [*given, *mapped]
 
 
 class Networks:

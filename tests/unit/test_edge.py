@@ -5,14 +5,18 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.types import Receive, Scope, Send
 
+from api import app
 from api.addresses import is_loopback
 from api.edge import headers, hosts, requestid
 from api.edge.addresses import UNKNOWN, Networks, counted
+from api.edge.clients import address_of
 from api.edge.connections import Connections
 from api.edge.limits import Limits
 from api.edge.settings import EdgeSettings
 from api.problems import OVERLOADED, TOO_MANY
+from api.settings import ApiSettings
 from wire.errors import SettingsError
 from wire.settings import load
 
@@ -91,6 +95,36 @@ def test_networks() -> None:
         True
     ] * 4
     assert [each in ours for each in ("11.0.0.1", "::2", "x", "")] == [False] * 4
+
+
+@pytest.mark.parametrize(
+    ("peer", "client"),
+    [
+        ("10.1.2.3", "203.0.113.9"),
+        ("::ffff:10.1.2.3", "203.0.113.9"),
+        ("::ffff:192.0.2.1", "203.0.113.9"),
+        ("2001:db8::1", "203.0.113.9"),
+        ("::ffff:192.0.2.2", "192.0.2.2"),
+        ("::ffff:11.1.2.3", "11.1.2.3"),
+        ("2001:db8::2", "2001:db8::/64"),
+    ],
+)
+async def test_a_proxy_is_trusted_whatever_the_socket_calls_it(peer: str, client: str) -> None:
+    """One socket for IPv4 and IPv6 gives an IPv4 address in the form of an IPv6 one."""
+    found = []
+
+    async def inner(scope: Scope, _receive: Receive, _send: Send) -> None:
+        found.append(address_of(scope))
+
+    proxies = ("10.0.0.0/8", "192.0.2.1", "2001:db8::1")
+    settings = ApiSettings(api_trusted_proxies=",".join(proxies))
+    application = app.create(settings)
+    application._within = inner
+    application.enclose()
+    headers = [(b"host", b"localhost"), (b"x-forwarded-for", b"198.51.100.1, 203.0.113.9")]
+    scope = {"type": "http", "client": (peer, 1), "headers": headers, "scheme": "http"}
+    await application(scope, Receive, Send)
+    assert found == [client]
 
 
 def test_loopback() -> None:
