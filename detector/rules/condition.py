@@ -87,7 +87,7 @@ class Condition(Rule):
                 if outcome is True:
                     yield position, detail
                 elif outcome is not False:
-                    yield position, NoAnswer(f"neither true nor false but {outcome!r}")
+                    yield position, NoAnswer(f"neither true nor false: {outcome!r}")
 
         return holds
 

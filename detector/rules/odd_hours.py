@@ -76,7 +76,7 @@ class OddHours(Rule):
                 try:
                     clock = moment.astimezone(zone).time()
                 except OverflowError:  # by that clock it is the year 0, or 10,000
-                    yield position, NoAnswer(f"{moment.isoformat()} has no time in {zone_name}")
+                    yield position, NoAnswer(f"no time of day: {moment.isoformat()} in {zone_name}")
                     continue
                 # Over midnight, the hours are those that are not between `before` and `after`.
                 if not before <= clock < after if over_midnight else after <= clock < before:

@@ -16,6 +16,7 @@ class NoAnswer(NamedTuple):
     """A rule that can't tell whether it hits a transaction."""
 
     why: str
+    """For a log up to the first colon; what follows may quote the record."""
 
 
 Row = tuple[int, Transaction]

@@ -1,6 +1,6 @@
 """Each kind of rule, at its edges."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
@@ -250,6 +250,27 @@ def test_conditions_in_cel(condition, hit):
     expected = [f"condition holds: {condition}" if hit else None]
     assert expected == details(engine, payment(amount="900.01", metadata={"channel": "web"}))
     assert engine.failures() == {}
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "why"),
+    [
+        ("cel", {"condition": '"metadata.flag"'}, "neither true nor false"),
+        ("cel", {"condition": '"metadata.none == source"'}, "KeyError"),
+        ("cel", {"condition": '"timestamp(metadata.flag) < received_at"'}, "RuntimeError"),
+        (
+            "odd_hours",
+            {"after": '"22:00"', "before": '"06:00"', "zone": '"-12:00"'},
+            "no time of day",
+        ),
+    ],
+)
+def test_why_there_is_no_answer_has_a_part_for_logs(kind, fields, why):
+    """Before the colon; the record's own values stand behind it."""
+    engine = engine_of(kind, **fields)
+    of = payment(metadata={"flag": "c4n4ry"}, occurred_at=datetime.min.replace(tzinfo=UTC))
+    assert details(engine, of) == [None]
+    assert engine.failures()["r"].last.partition(":")[0] == why
 
 
 @pytest.mark.parametrize(
