@@ -44,6 +44,17 @@ class Event:
         self._verdict: Verdict | None = None
 
     @property
+    def is_decoded(self) -> bool:
+        """Whether the verdict is held decoded, at three times what its bytes take."""
+        return self._verdict is not None
+
+    def forget(self) -> None:
+        """Hold the verdict by its bytes alone; what is none is not looked at again."""
+        if self._verdict is not None:
+            self._verdict = None
+            self._decoded = False
+
+    @property
     def verdict(self) -> Verdict | None:
         """The verdict, decoded once; None if another program wrote something else there."""
         if not self._decoded:

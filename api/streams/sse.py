@@ -62,7 +62,10 @@ def encode(events: Iterable[Event], cursor: Cursor, only: Filter | None) -> byte
             continue
         cursor.move(event.topic, event.partition, event.offset + 1)
         moved = True
-        shown = event.value if only is None else only.shown(event)
+        shown: bytes | None = event.value
+        if only is not None:
+            shown = only.shown(event)
+            event.forget()  # it may be the ring's
         if shown is not None:
             blocks.append(verdict(cursor.id(), shown))
     if moved and not blocks:

@@ -8,10 +8,13 @@ import pytest
 
 from api.settings import ApiSettings
 from api.streams import hub as hubs
+from api.streams import sse
 from api.streams.event import Event
+from api.streams.filters import Filter
 from api.streams.hub import Hub
 from api.streams.position import FRAUD, Cursor, Position
 from api.streams.subscription import Cause, Subscription
+from tests.streaming import verdict
 
 DEADLINE_S = 20
 
@@ -64,6 +67,27 @@ async def test_streams_that_fail_again_and_again_are_given_up(
         assert (hub.failed, hub.draining) == (True, True)
     finally:
         await hub.stop()
+
+
+async def test_what_a_filter_decodes_is_not_held_decoded() -> None:
+    """The ring is bounded by its verdicts' bytes: decoded, they would take three times as much."""
+    hub = Hub(ApiSettings(kafka_broker_url="127.0.0.1:1"))
+    only = Filter(currency="EUR")
+    member = Subscription(1 << 20)
+    await hub.start()
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            hub.begin(FRAUD, 0, 0)
+            hub.channels["fraud"].join(member, only)
+            hub.read(FRAUD, [Event(FRAUD, 0, 0, 0, verdict("t-1"))])
+            assert b"t-1" in await member.take()
+    finally:
+        await hub.stop()
+    (held,) = hub.ring.page(0, 1)
+    assert not held.is_decoded
+    cursor = Cursor(Position({FRAUD: (0,)}))
+    assert b"t-1" in sse.encode([held], cursor, only)
+    assert not held.is_decoded
 
 
 def events(offset: int) -> Sequence[Event]:
