@@ -39,7 +39,8 @@ class _Refusal(msgspec.Struct):
     error: str = ""
 
 
-_answer = msgspec.json.Decoder(_Answer)
+# Some endpoints write the life as a string (Azure AD's first version does).
+_answer = msgspec.json.Decoder(_Answer, strict=False)
 _refusal = msgspec.json.Decoder(_Refusal)
 
 

@@ -371,6 +371,11 @@ async def test_tokens_come_from_an_endpoint_and_are_renewed(
     assert [await other.token(), await other.token()] == ["short", "short"]
     assert endpoint.asked == 3
 
+    endpoint.body = json.dumps({"access_token": "kept", "expires_in": "300"}).encode()
+    third = oauth.provider(bearer(broker, endpoint, kafka_oauth_scope="kept"))
+    assert [await third.token(), await third.token()] == ["kept", "kept"]
+    assert endpoint.asked == 4
+
 
 @pytest.mark.parametrize(
     ("status", "body"),
