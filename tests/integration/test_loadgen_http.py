@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
+from loadgen import report
 from loadgen.errors import TargetDownError
 from loadgen.measure import Latency
 from loadgen.run import until
@@ -107,15 +108,6 @@ async def test_a_verdict_that_is_lost_doubled_or_wrong_is_found(fault: str, coun
     assert not found.ok
 
 
-async def test_a_run_of_which_nothing_was_accepted_is_not_verified() -> None:
-    """No verdict is owed then, and none can be lost: that says nothing for the gateway."""
-    async with standins.serving(standins.Standin(refuse=1)) as gateway:
-        found = await run(gateway.url, loadgen_duration=0.1)
-    assert found.verification is not None
-    assert found.verification.lost == 0
-    assert not found.ok
-
-
 async def test_nothing_is_sent_before_the_stream_has_its_place() -> None:
     """A gateway that has just started says yes to a stream before it knows where that begins."""
     async with standins.serving(standins.Standin(stream_after=0.5)) as gateway:
@@ -153,6 +145,15 @@ async def test_refusals_are_counted_by_code() -> None:
         found = await run(gateway.url)
     assert (found.errors, found.retried, found.accepted) == ({"503": 40}, {}, 360)
     assert found.requests == 400
+
+
+async def test_a_run_that_had_nothing_accepted_has_verified_nothing() -> None:
+    """Each is refused: that none is lost is no success, and the summary says so."""
+    async with standins.serving(standins.Standin(refuse=1)) as gateway:
+        found = await run(gateway.url)
+    assert found.verification is not None
+    assert (found.accepted, found.verification.lost, found.ok) == (0, 0, False)
+    assert "NOT VERIFIED" in report.text(found)
 
 
 @pytest.mark.parametrize("batch", [1, 10])
