@@ -17,7 +17,9 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from compose.jars import Report
 
 
-class _Console(Console):
+class PipeConsole(Console):
+    """A console whose user learns that nobody reads any more."""
+
     def on_broken_pipe(self) -> None:
         """Pass it on; rich would end the program, and its parts with it."""
         raise BrokenPipeError
@@ -27,7 +29,7 @@ class Screen:
     """The terminal, or the pipes in its place."""
 
     def __init__(self) -> None:
-        self._console = _Console(stderr=True, highlight=False)
+        self._console = PipeConsole(stderr=True, highlight=False)
 
     def step(self, text: str) -> None:
         """Say what is being done."""

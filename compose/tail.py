@@ -1,14 +1,15 @@
 """`fraudstream tail`: verdicts in the terminal, straight from Kafka."""
 
 import asyncio
+import os
 import sys
 from typing import Final
 
 import structlog
 from aiokafka import TopicPartition
-from rich.console import Console
 from rich.text import Text
 
+from compose.screen import PipeConsole
 from compose.settings import TailSettings
 from wire import access, offsets, topics
 from wire.deadline import deadline
@@ -42,7 +43,7 @@ async def tail(stream: str, settings: TailSettings) -> int:
 
 
 async def _follow(source: Source, settings: TailSettings) -> None:
-    console = Console(highlight=False)
+    console = PipeConsole(highlight=False)
     left = settings.max_messages
     while left is None or left > 0:
         chunks = await source.read()
@@ -58,7 +59,9 @@ async def _follow(source: Source, settings: TailSettings) -> None:
         sys.stdout.flush()
 
 
-def _shown(place: TopicPartition, record: Record, settings: TailSettings, console: Console) -> bool:
+def _shown(
+    place: TopicPartition, record: Record, settings: TailSettings, console: PipeConsole
+) -> bool:
     """Print a verdict; tell of a record that is none, and give False."""
     value = record.value or b""
     try:
@@ -94,8 +97,12 @@ def _visible(text: str) -> str:
 
 
 def run(stream: str, settings: TailSettings) -> int:
-    """Tail until done or interrupted."""
+    """Tail until done, interrupted, or read no more: `tail … | head`."""
     try:
         return asyncio.run(tail(stream, settings))
     except KeyboardInterrupt:
+        return 0
+    except BrokenPipeError:
+        # Else Python, when it ends, tries to write what is buffered, and complains.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

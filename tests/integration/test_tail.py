@@ -1,10 +1,11 @@
-"""`fraudstream tail` beside records that are no verdict."""
+"""`fraudstream tail` beside records that are no verdict, and before readers that leave."""
 
 import asyncio
+import os
 
 import pytest
 
-from tests import foreign
+from tests import foreign, forked
 from tests.processes import Programs, environment
 from tests.streaming import verdict
 from wire.settings import TopicSettings
@@ -26,3 +27,23 @@ def test_what_is_no_verdict_is_told_and_passed_over(
     assert tail.wait() == 0, tail.output
     assert tail.output.count("no verdict") == 2
     assert [tail.output.count(name) for name in ("anna", "carl")] == [1, 1]
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)], ids=["text", "json"])
+def test_a_reader_that_has_enough_ends_it(
+    kafka_settings: TopicSettings, form: tuple[str, ...]
+) -> None:
+    """As `tail … | head -1` does: with no complaint and exit code 0."""
+    producer = Producer({"bootstrap.servers": kafka_settings.kafka_broker_url, "log_level": 0})
+    producer.produce(kafka_settings.legit_topic, verdict("first"), partition=0)
+    assert producer.flush(20) == 0
+    reading, writing = os.pipe()
+    options = ("legit", "--from-beginning", *form)
+    env = os.environ | environment(kafka_settings)
+    tail = forked.start("compose", "tail", *options, env=env, output=writing)
+    os.close(writing)
+    assert b"anna" in os.read(reading, 65536)
+    os.close(reading)
+    producer.produce(kafka_settings.legit_topic, verdict("second"), partition=0)
+    assert producer.flush(20) == 0
+    assert tail.wait(40) == 0
