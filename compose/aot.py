@@ -42,15 +42,21 @@ def ensure(installation: Installation) -> None:
     """Make the cache unless it is there; a failure is logged, and not tried again."""
     if is_made(installation):
         return
-    with held(installation.home / "aot.lock"):
-        if is_made(installation):  # another process may just have been here
-            return
-        try:
-            with TemporaryDirectory(dir=installation.home, prefix="training-") as scratch:
-                _train(installation, Path(scratch))
-        except (FraudstreamError, KafkaError, OSError, subprocess.SubprocessError) as error:
-            log.warning("kafka starts without its aot cache", error=str(error))
-            _failed(installation).touch()
+    try:
+        with held(installation.home / "aot.lock"):
+            if not is_made(installation):  # another process may just have been here
+                _try(installation)
+    except OSError as error:  # the jars lie where nothing can be written
+        log.warning("kafka starts without its aot cache", error=str(error))
+
+
+def _try(installation: Installation) -> None:
+    try:
+        with TemporaryDirectory(dir=installation.home, prefix="training-") as scratch:
+            _train(installation, Path(scratch))
+    except (FraudstreamError, KafkaError, OSError, subprocess.SubprocessError) as error:
+        log.warning("kafka starts without its aot cache", error=str(error))
+        _failed(installation).touch()
 
 
 def _failed(installation: Installation) -> Path:

@@ -24,3 +24,13 @@ def test_a_training_that_fails_is_not_tried_again(
     aot.ensure(installation)
     assert aot.is_made(installation)
     assert jvm.fast_start(installation) == ()
+
+
+def test_jars_where_nothing_can_be_written_are_no_obstacle(
+    kafka_installation: Installation, tmp_path: Path
+) -> None:
+    """A cache that came with an image, say: Kafka starts without what would be made there."""
+    (tmp_path / "aot.lock").mkdir()  # refuses everybody, root too
+    installation = Installation(tmp_path, kafka_installation.jars, "read-only")
+    aot.ensure(installation)
+    assert jvm.fast_start(installation) == ()
