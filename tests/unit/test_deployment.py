@@ -14,6 +14,7 @@ from api.edge.settings import EdgeSettings
 from api.gateway import Gateway
 from api.metrics import of_worker
 from api.settings import ApiSettings
+from compose.broker import PARTITION_BYTES
 from detector import rulesfile
 from detector.exporter import Exporter
 from detector.metrics import Metrics
@@ -130,6 +131,14 @@ def test_every_variable_in_the_compose_file_is_a_setting_of_its_part(part: str) 
     services = yaml.safe_load((ROOT / "compose/docker-compose.yml").read_text())["services"]
     known = {name.upper() for name in PARTS[part].model_fields} | {"HEALTH_PORT"}
     assert set(services[part]["environment"]) <= known
+
+
+@pytest.mark.parametrize("file", ["kafka", "kafka-3"])
+def test_brokers_in_containers_keep_as_much_as_the_embedded_ones(file: str) -> None:
+    """A load that is left running fills no disk."""
+    services = yaml.safe_load((ROOT / f"compose/docker-compose.{file}.yml").read_text())["services"]
+    kept = {broker["environment"]["KAFKA_LOG_RETENTION_BYTES"] for broker in services.values()}
+    assert kept == {PARTITION_BYTES}
 
 
 def test_dashboard_and_alerts_ask_for_metrics_that_there_are() -> None:
