@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final, NamedTuple, Never, Protocol
 
+import aiohttp
 import httpx
 import structlog
 from aiokafka import TopicPartition
@@ -88,7 +89,7 @@ class EventStream:
             while True:
                 try:
                     await self._connect(client)
-                except (httpx.HTTPError, OSError) as error:
+                except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
                     log.warning("the event stream broke", cause=str(error) or repr(error))
                 self._tally.reconnects += 1
                 await asyncio.sleep(PAUSE_S)
@@ -98,7 +99,7 @@ class EventStream:
         if self._position:
             headers["last-event-id"] = self._position
         async with client.stream("GET", self._url, headers=headers) as response:
-            if response.is_server_error:
+            if response.is_server_error or response.status_code == httpx.codes.TOO_MANY_REQUESTS:
                 log.warning("the event stream is not ready", status=response.status_code)
                 return
             if response.status_code != httpx.codes.OK:

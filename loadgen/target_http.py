@@ -31,6 +31,8 @@ LOG_EVERY_S: Final = 5.0
 LONGEST_RETRY_AFTER_S: Final = 5.0
 _ALL_ACCEPTED: Final = frozenset({200, 202})
 _MULTI_STATUS: Final = 207
+# What is no HTTP at all, httpx-aiohttp lets through as aiohttp says it.
+_FAILURES: Final = (httpx.HTTPError, aiohttp.ClientError, OSError)
 
 
 class _Result(msgspec.Struct):
@@ -90,7 +92,7 @@ class HttpTarget:
         waiting = self._deadlines.begin()
         try:
             return await self._post(body, len(records))
-        except (httpx.HTTPError, OSError) as error:
+        except _FAILURES as error:
             return Answer((_kind(error),) * len(records))
         except asyncio.CancelledError:
             if not self._deadlines.is_cause(waiting):
@@ -132,7 +134,7 @@ class HttpTarget:
             async with asyncio.timeout(self._timeout):
                 response = await self._transport.handle_async_request(request)
                 await response.aread()
-        except (httpx.HTTPError, OSError) as error:
+        except _FAILURES as error:
             return str(error) or type(error).__name__
         return f"it answers {response.status_code}" if response.is_server_error else None
 
@@ -161,12 +163,17 @@ async def _content(response: httpx.Response) -> bytes:
 
 def _answer(response: httpx.Response, content: bytes, count: int) -> Answer:
     if response.status_code == _MULTI_STATUS:
-        return Answer(_codes_of(content))
+        return Answer(_codes_of(content, count))
     return Answer((str(response.status_code),) * count, _retry_after(response))
 
 
-def _codes_of(body: bytes) -> list[str]:
-    results = _results.decode(body).results
+def _codes_of(body: bytes, count: int) -> list[str]:
+    try:
+        results = _results.decode(body).results
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        results = []
+    if len(results) != count:  # it does not say what became of which
+        return [str(_MULTI_STATUS)] * count
     return [
         ACCEPTED if each.status in (ACCEPTED, *_ALL_ACCEPTED) else str(each.status)
         for each in results

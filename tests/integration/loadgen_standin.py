@@ -29,6 +29,7 @@ class Standin:
         break_stream_after: int = 0,
         refuse_to_resume: bool = False,
         stream_after: float = 0.0,
+        limit_to_resume: int = 0,
         answer_after: float = 0.0,
     ) -> None:
         self.url = ""
@@ -40,6 +41,7 @@ class Standin:
         self.break_stream_after = break_stream_after
         self.refuse_to_resume = refuse_to_resume
         self.stream_after = stream_after
+        self.limit_to_resume = limit_to_resume
         self.answer_after = answer_after
         self._posts = 0
         self._events: list[bytes] = []
@@ -48,8 +50,12 @@ class Standin:
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
         """Serve one request."""
         if scope["path"] == "/stream/all":
-            if self.refuse_to_resume and dict(scope["headers"]).get(b"last-event-id"):
+            resumes = b"last-event-id" in dict(scope["headers"])
+            if resumes and self.refuse_to_resume:
                 await answer(send, 400, b"{}")
+            elif resumes and self.limit_to_resume:
+                self.limit_to_resume -= 1
+                await answer(send, 429, b"{}", (b"retry-after", b"0"))
             else:
                 await self._stream_until_left(scope, receive, send)
             return

@@ -127,6 +127,17 @@ async def test_a_stream_that_breaks_is_resumed_where_it_was() -> None:
     assert found.ok
 
 
+async def test_a_stream_that_may_not_be_resumed_yet_is_resumed_later() -> None:
+    """A limit that is passed for a moment, often by the run's own load, ends nothing."""
+    gateway = standins.Standin(break_stream_after=100, limit_to_resume=2)
+    async with standins.serving(gateway):
+        found = await run(gateway.url, loadgen_settle=5)
+    assert found.verification is not None
+    assert found.verification.reconnects == 3
+    assert found.verification.verdicts == 400
+    assert found.ok
+
+
 async def test_a_stream_that_can_t_be_resumed_fails_the_run() -> None:
     """It ends early, what ran is reported, and what was accepted without a verdict is lost."""
     gateway = standins.Standin(break_stream_after=50, refuse_to_resume=True)
@@ -225,6 +236,34 @@ async def test_a_server_that_does_not_answer_in_time_is_an_error_for_each_send()
         )
     assert (found.sent, found.errors) == (400, {"TimeoutError": 400})
     assert found.cut_off == 0
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (b"SSH-2.0-x\r\n", "HttpProcessingError"),
+        (b"HTTP/1.1 207 Multi\r\ncontent-length: 2\r\n\r\n{}", "207"),
+        (b'HTTP/1.1 207 Multi\r\ncontent-length: 14\r\n\r\n{"results":[]}', "207"),
+    ],
+)
+async def test_what_is_no_answer_is_an_error_for_each_send(answer: bytes, kind: str) -> None:
+    """No HTTP at all, or results of other records than were sent: counted, and the run goes on."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()
+    target = HttpTarget(f"http://{host}:{port}", connections=1, timeout=20, batched=True)
+    try:
+        assert list((await target.send([Record(b"a", b"{}")] * 2)).codes) == [kind] * 2
+    finally:
+        await target.close()
+        server.close()
+        await server.wait_closed()
 
 
 async def test_an_answer_in_pieces_gives_its_connection_back() -> None:

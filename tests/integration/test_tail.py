@@ -4,6 +4,7 @@ import asyncio
 import os
 
 import pytest
+from confluent_kafka import Producer
 
 from tests import foreign, forked
 from tests.processes import Programs, environment
