@@ -27,6 +27,8 @@ DEFAULT_LIFE_S: Final = 300
 """Life of a token whose endpoint does not say (RFC 6749, 5.1: it may leave it out)."""
 MAX_REASON: Final = 100
 """Characters of an endpoint's own words that are shown."""
+_FOR_NOW: Final = frozenset({408, 429})
+"""Refusals that don't concern who asks: a fleet that starts together passes a limit, say."""
 _KEPT: Final = 8
 
 
@@ -119,7 +121,7 @@ class ClientCredentials(AbstractTokenProvider):  # type: ignore[misc] # untyped 
         except httpx.HTTPError as error:
             cause = str(error) or type(error).__name__
             raise KafkaConnectionError(f"no token from {self._url}: {cause}") from error
-        if response.is_client_error:
+        if response.is_client_error and response.status_code not in _FOR_NOW:
             raise AuthenticationFailedError(
                 f"{self._url} gives no token: {response.status_code} {_reason(response)}"
             )
