@@ -1,12 +1,14 @@
 """The reports: all made from one summary, and each readable by what it is for."""
 
 import json
+import os
 import re
 from pathlib import Path
 
 import pytest
 from hdrh.histogram import HdrHistogram
 from hdrh.log import HistogramLogReader
+from structlog.testing import capture_logs
 
 from loadgen import hdrlog, html, report, summary
 from loadgen.errors import ReportError
@@ -129,3 +131,15 @@ def test_a_log_that_can_t_be_written_says_so(tmp_path: Path) -> None:
         hdrlog.opened(tmp_path / "no" / "run.hlog", 0.0),
     ):
         pass
+
+
+def test_a_log_of_latencies_that_can_t_go_on_ends_no_run(tmp_path: Path) -> None:
+    """A full disk, here a pipe whose reader has gone: it is told, and nothing is raised."""
+    path = tmp_path / "log"
+    os.mkfifo(path)
+    reading = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with capture_logs() as told, hdrlog.opened(path, 0.0) as log:
+        os.close(reading)
+        for second in range(3):
+            log.add(counted(), begin=second, length=1)
+    assert [line["event"] for line in told] == ["the log of latencies ends here"]
