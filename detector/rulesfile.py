@@ -3,7 +3,7 @@
 import hashlib
 import json
 import tomllib
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +23,9 @@ MAX_FILE_BYTES: Final = 4_194_304
 """Largest rules file read; lists of accounts may be long."""
 MAX_COMPLAINTS: Final = 5
 VERSION_DIGITS: Final = 12
+MAX_EXPONENT: Final = 100
+"""Of a number, either way; no field takes one that is nearly so large or small."""
+_INFINITE: Final = Decimal("Infinity")
 
 
 class _RulesFile(BaseModel):
@@ -53,9 +56,11 @@ def parse(content: bytes, name: str) -> RuleSet:
     """
     try:
         # Amounts stay decimal: a float would make 900.10 something else.
-        document = tomllib.loads(content.decode(), parse_float=Decimal)
+        document = tomllib.loads(content.decode(), parse_float=_decimal)
     except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
         raise RulesError(f"{name}: not TOML: {error}") from None
+    except RecursionError:
+        raise RulesError(f"{name}: not TOML: nested too deep") from None
     try:
         file = _RulesFile.model_validate(document)
     except ValidationError as error:
@@ -134,6 +139,21 @@ def _read(path: Path | None) -> tuple[str, bytes]:
     if len(content) > MAX_FILE_BYTES:
         raise RulesError(f"{path}: larger than {MAX_FILE_BYTES} bytes")
     return str(path), content
+
+
+def _decimal(text: str) -> Decimal:
+    """Read a number with a point or an exponent; one beyond all sense comes out infinite.
+
+    Every field refuses that by name. As a whole number it could have more digits than there is
+    memory.
+    """
+    try:
+        number = Decimal(text)
+    except InvalidOperation:  # an exponent that no decimal has
+        return _INFINITE
+    if number.is_finite() and abs(number.adjusted()) > MAX_EXPONENT:
+        return _INFINITE
+    return number
 
 
 def _version(file: _RulesFile) -> str:

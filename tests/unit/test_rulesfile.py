@@ -53,6 +53,16 @@ def rule(kind, *lines):
         ('duplicates = "soon"', 'duplicates: expected a duration like "90s", "10m", "24h" or "7d"'),
         ('duplicates = "0s"', "duplicates: Input should be greater than 0"),
         ("treshold = 5", "treshold: Extra inputs are not permitted"),
+        ("a = " + "[" * 100_000, "not TOML: nested too deep"),
+        ("threshold = 1e999999999", "threshold: Input should be a finite number"),
+        (
+            rule("velocity", 'within = "1s"', "limit = 1e9999"),
+            "rule r: limit: Input should be a finite number",
+        ),
+        (
+            rule("amount_limit", "limit = 1e99999999999999999999"),
+            "rule r: limit: Input should be a finite number",
+        ),
         (rule("amount_limit"), "rule r: limit: Field required"),
         (rule("amount_limit", "limit = -1"), "rule r: limit: Input should be greater than 0"),
         (
