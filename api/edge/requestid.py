@@ -3,6 +3,7 @@
 import itertools
 import re
 import secrets
+from functools import cache
 from typing import Final
 
 from starlette.types import Scope
@@ -11,14 +12,12 @@ HEADER: Final = b"x-request-id"
 SCOPE: Final = "fraudstream.request_id"
 """Where a request's id is found in its ASGI scope, as text."""
 _GIVEN: Final = re.compile(rb"[A-Za-z0-9._~:+/=@-]{1,128}").fullmatch
-_PREFIX: Final = secrets.token_hex(6)
-"""Of this process: no other makes the same ids."""
 _numbers: Final = itertools.count(1)
 
 
 def made() -> str:
     """Make an id."""
-    return f"{_PREFIX}-{next(_numbers):x}"
+    return f"{_prefix()}-{next(_numbers):x}"
 
 
 def taken(given: bytes) -> str:
@@ -29,3 +28,9 @@ def taken(given: bytes) -> str:
 def of(scope: Scope) -> str | None:
     """Give a request's id; None where another server runs the application."""
     return scope.get(SCOPE)
+
+
+@cache  # made for the first request: by then a server that forks has done so
+def _prefix() -> str:
+    """Give what no other process's ids begin with."""
+    return secrets.token_hex(6)

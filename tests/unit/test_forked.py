@@ -4,11 +4,15 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
+import httpx
 import pytest
 
+from api import listener
 from tests import forked
+from tests.trust import TRUST
 
 
 def ended(where: Path, program: "forked.Forked | subprocess.Popen[bytes]") -> tuple[int, str]:
@@ -55,3 +59,24 @@ def test_it_is_ended_by_signals(tmp_path: Path) -> None:
     assert fork.wait(40) == fork.poll() == -signal.SIGKILL
     fork.terminate()
     assert fork.returncode == -signal.SIGKILL
+
+
+def test_no_two_make_the_same_ids(tmp_path: Path) -> None:
+    """What each process takes at random is its own, though one has loaded the modules for all."""
+    found = set()
+    for name in ("one", "other"):
+        sock = listener.bind("127.0.0.1", 0)
+        with closing(sock), (tmp_path / name).open("wb") as out:
+            fork = forked.start(
+                "api",
+                *("--api-fd", str(sock.fileno())),
+                env=os.environ | {"KAFKA_BROKER_URL": "127.0.0.1:1"},
+                fds=[sock.fileno()],
+                output=out.fileno(),
+            )
+            url = f"http://127.0.0.1:{sock.getsockname()[1]}/healthz"
+            answer = httpx.get(url, timeout=40, verify=TRUST)
+            found.add(answer.headers["x-request-id"].partition("-")[0])
+            fork.kill()
+            assert fork.wait(40) == -signal.SIGKILL
+    assert len(found) == 2
