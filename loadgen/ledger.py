@@ -86,9 +86,8 @@ class Ledger:
         """Count what is still owed as lost, and verdicts nobody was promised as such."""
         self._tally.lost += self.pending
         self.pending = 0
-        self._tally.unaccepted += sum(
-            flags & (_ACCEPTED | _DECIDED) == _DECIDED for flags in self._flags
-        )
+        for expected in (0, _EXPECT_FRAUD, _EXPECT_LEGIT):
+            self._tally.unaccepted += self._flags.count(_DECIDED | expected)
 
     def _within(self, number: int) -> bool:
         return self._last - self._window < number <= self._last

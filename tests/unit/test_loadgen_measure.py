@@ -33,6 +33,13 @@ def test_percentiles_are_the_histogram_s_own(seconds: list[float], percent: floa
     assert latency.percentiles((percent,)) == [min(own, latency.longest)]
 
 
+def test_the_mean_is_the_histogram_s_own() -> None:
+    """As HdrHistogram gives it, from each bucket's middle, through all widths of buckets."""
+    assert Latency().mean == 0.0
+    latency = tally(*(1.31**power / 1e6 for power in range(90))).latency
+    assert latency.mean == pytest.approx(latency.histogram.get_mean_value() / 1000, rel=1e-12)
+
+
 def test_a_latency_beyond_an_hour_counts_as_an_hour() -> None:
     """It is not left out."""
     latency = tally(7200.0).latency
