@@ -75,7 +75,10 @@ async def test_a_spoilt_aot_cache_prevents_no_start(
 
 
 async def test_three_brokers_outlive_one_and_a_restart(start_kafka: Callable[..., Any]) -> None:
-    """With one of three killed, acks=all goes on; after all have stopped, nothing is lost."""
+    """With one of three killed, acks=all goes on; after all have stopped, nothing is lost.
+
+    Not even with the killed one among them again, which has missed the last record.
+    """
     cluster = start_kafka(brokers=3)
     await cluster.start()
     settings = _settings(cluster.address, replication=3, min_insync_replicas=2)
@@ -83,7 +86,6 @@ async def test_three_brokers_outlive_one_and_a_restart(start_kafka: Callable[...
     await _send(settings, b"three")
     cluster.kill(2)
     await _send(settings, b"two")
-    await cluster.start(2)
     cluster.stop()
     await cluster.start()
     assert await _read(settings, settings.transactions_topic, 2) == [b"three", b"two"]
