@@ -22,6 +22,7 @@ CHROMIUM_FLAGS: Final = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--renderer-process-limit=1",  # none in reserve; each context has its own all the same
 )
 PATIENCE_MS: Final = 15_000
 """The longest that a page may take to show something, on a busy machine."""

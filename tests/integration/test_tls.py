@@ -1,7 +1,6 @@
 """TLS served by the gateway itself: shared by its processes, renewed while it serves."""
 
 import json
-import re
 import shutil
 import signal
 import socket
@@ -226,30 +225,3 @@ def test_what_can_not_be_served_is_told(served: Served) -> None:
     no_certificate = served.run.start("-m", "api", "--tls-key", str(other.key))
     assert no_certificate.wait() == 2
     assert "API_TLS_KEY needs API_TLS_CERTIFICATE" in no_certificate.output
-
-
-def test_up_serves_it(served: Served, shared_settings: TopicSettings) -> None:
-    """The whole stack, two gateway processes, under load that goes over TLS."""
-    env = environment(shared_settings, fraudstream_data_dir=served.here / "data")
-    tls = ("--tls-certificate", str(served.certificate), "--tls-key", str(served.key))
-    options = ("--port", "0", "--tps", "50", "--api-workers", "2", *tls)
-    up = served.run.start("-m", "compose", "up", *options, env=env, anew=True)
-    until(lambda: "ready https://127.0.0.1:" in up.output, lambda: up.output)
-    (url,) = (line.split()[1] for line in up.output.splitlines() if line.startswith("ready "))
-    url = url.replace("127.0.0.1", "localhost")
-    taken = 'fraudstream_api_requests_total{status="202"'
-    trust = served.trust()
-
-    def both_took() -> bool:
-        # The load may stay on few connections, all of one process: each of these is a new one.
-        with httpx.Client(base_url=url, verify=trust) as client:
-            client.post("/transactions", json={"source": "a", "target": "b", "amount": 1})
-            text = client.get("/metrics").text
-        counts = [float(line.split()[-1]) for line in text.splitlines() if line.startswith(taken)]
-        return len(counts) == 2 and sum(counts) > 200  # most of them the load's
-
-    until(both_took)
-    up.popen.send_signal(signal.SIGINT)
-    assert up.wait() == 0
-    assert re.search(r"^accepted +[1-9]", up.output, re.MULTILINE), up.output
-    assert re.search(r"^errors +0$", up.output, re.MULTILINE), up.output
