@@ -7,7 +7,7 @@ hundred. So each of pytest's processes keeps one that has loaded them, and that 
 the program from there on: it has the environment, the arguments and the descriptors that it would
 have had, reads its settings from them, and ends as Python ends.
 Its command line in /proc is another; what looks there has programs started anew. So have the tests
-of the commands as such, those of whole stacks, and the long run of kills.
+of whole stacks, and the long run of kills.
 """
 
 import atexit
@@ -120,22 +120,26 @@ def start(
     env: Mapping[str, str],
     fds: Sequence[int] = (),
     output: int | None = None,
+    errors: int | None = None,
 ) -> "Forked | subprocess.Popen[bytes]":
-    """Run `python -m MODULE ARGUMENT...`; None as output stands for ours.
+    """Run `python -m MODULE ARGUMENT...`.
 
     Args:
         module: one of PARTS.
         arguments: the command line's.
         env: its whole environment.
         fds: descriptors of ours that it inherits, by the same numbers.
-        output: the descriptor that both its outputs go to.
+        output: the descriptor that both its outputs go to; by default each to ours.
+        errors: the descriptor of standard error, if that is another.
     """
     assert module in PARTS
+    if errors is None:
+        errors = output
     if not hasattr(os, "pidfd_open"):  # no Linux
         argv = (sys.executable, "-m", module, *arguments)
-        how = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output}
+        how = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": errors}
         return subprocess.Popen(argv, env=env, pass_fds=fds, **how)
-    outputs = (1, 2) if output is None else (output, output)
+    outputs = (1 if output is None else output, 2 if errors is None else errors)
     request = {"argv": [module, *arguments], "env": dict(env), "fds": [1, 2, *fds]}
     return Forked(source(), source().ask(request, (*outputs, *fds)))
 
