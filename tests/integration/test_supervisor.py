@@ -182,6 +182,7 @@ signal.signal(signal.SIGTERM, end)
 print("up", flush=True)
 time.sleep(99)
 """
+HEEDS_HANGUPS = "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL)"  # nohup pytest
 FOREGROUND = """
 import asyncio, pathlib, sys
 from compose import foreground
@@ -203,7 +204,7 @@ async def test_a_closed_terminal_ends_the_parts_in_order(tmp_path: Path) -> None
     log = tmp_path / "part.log"
     reader, writer = os.pipe()
     os.close(reader)
-    script = FOREGROUND.format(code=ORDERLY, log=str(log))
+    script = HEEDS_HANGUPS + FOREGROUND.format(code=ORDERLY, log=str(log))
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", script, stdout=writer, stderr=writer
     )
