@@ -36,7 +36,7 @@ class Cluster:
     async def start(self, *node_ids: int) -> None:
         """Start the nodes (default: all) and wait until the cluster is whole."""
         self.launch(*node_ids)
-        await broker.answers(self.address, brokers=len(self.nodes), patience=30)
+        await broker.answers(self.address, brokers=len(self.nodes))
 
     async def restore(self) -> None:
         """Have all nodes run, whatever was done to them, and wait until the cluster is whole."""
@@ -49,7 +49,7 @@ class Cluster:
                 process.send_signal(signal.SIGCONT)
         if down:
             self.launch(*down)
-        await broker.answers(self.address, brokers=len(self.nodes), patience=30)
+        await broker.answers(self.address, brokers=len(self.nodes))
 
     def stop(self) -> None:
         """Stop all nodes as the supervisor does."""

@@ -60,7 +60,7 @@ async def kafka_settings(kafka_address: str) -> TopicSettings:
 def start_kafka(
     tmp_path: Path, kafka_installation: jars.Installation
 ) -> Iterator[Callable[..., Cluster]]:
-    """Make embedded clusters for this test alone: `start_kafka(brokers=3)`; not yet started."""
+    """Make embedded clusters for this test alone: `start_kafka(flags=...)`; not yet started."""
     made: list[Cluster] = []
 
     def make(**options: Any) -> Cluster:

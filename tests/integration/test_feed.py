@@ -1,118 +1,26 @@
 """The feed of one verdict topic: what it hands over, and where it goes on after trouble."""
 
 import asyncio
-import contextlib
 import signal
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.records_to_delete import RecordsToDelete
-from confluent_kafka import Producer
 
 from api.errors import ReaderError
-from api.settings import ApiSettings
 from api.streams import feed as feeds
 from api.streams.connection import Connection
-from api.streams.event import Event
-from api.streams.feed import Feed
 from api.streams.position import FRAUD
-from tests.conftest import topic_settings
+from tests.following import DEADLINE_S, Pages, numbered, write
 from tests.streaming import writing
-from wire import kafka, topics
+from wire import kafka
 from wire.settings import TopicSettings
 from wire.source import Chunk
 
-DEADLINE_S = 40.0
 LATER_MS = 4_000_000_000_000
-
-
-class Pages:
-    """Takes in what a feed reads, as the hub does; holds it against the feed's positions."""
-
-    def __init__(self, settings: TopicSettings, **given: Any) -> None:
-        self.feed = Feed(
-            ApiSettings(**settings.model_dump(), **given), FRAUD, settings.fraud_topic, self
-        )
-        self.begun: dict[int, int] = {}
-        self.gone: list[tuple[int, int, int]] = []
-        """Partition, expected offset and where it went on."""
-        self.sizes: list[int] = []
-        self.values: dict[int, list[bytes]] = {}
-        """By partition, in the order in which they came."""
-        self.offsets: dict[int, list[int]] = {}
-        self._came = asyncio.Event()
-
-    def begin(self, topic: int, partition: int, offset: int) -> None:
-        """Note where a partition begins."""
-        assert topic == FRAUD
-        self.begun[partition] = offset
-
-    def read(self, topic: int, events: Sequence[Event]) -> None:
-        """Note what came; the positions are past the last event, and past no other."""
-        assert topic == FRAUD
-        self.sizes.append(len(events))
-        for event in events:
-            self.offsets.setdefault(event.partition, []).append(event.offset)
-            self.values.setdefault(event.partition, []).append(event.value)
-            assert event.offset < self.feed.next[event.partition]
-        self._came.set()
-
-    def lost(self, topic: int, partition: int, expected: int, offset: int) -> None:
-        """Note a gap."""
-        assert topic == FRAUD
-        self.gone.append((partition, expected, offset))
-
-    async def until(self, is_there: Callable[[], bool]) -> None:
-        """Wait for it, looking whenever something came."""
-        async with asyncio.timeout(DEADLINE_S):
-            while not is_there():
-                self._came.clear()
-                await self._came.wait()
-
-    async def until_count(self, *counts: int) -> None:
-        """Wait until so many have come, by partition."""
-        await self.until(
-            lambda: all(len(self.values.get(p, ())) >= count for p, count in enumerate(counts))
-        )
-
-    @contextlib.asynccontextmanager
-    async def following(self) -> AsyncIterator[None]:
-        """Run the feed; one that ran before goes on where it was."""
-        running = asyncio.create_task(self.feed.run())
-        try:
-            await self.until(lambda: self.feed.following)
-            yield
-        finally:
-            running.cancel()
-            await asyncio.wait([running])
-
-
-def write(
-    settings: TopicSettings, values: Iterable[bytes], partition: int = 0, **given: Any
-) -> None:
-    """Write with a client of another make."""
-    to = settings.kafka_broker_url
-    producer = Producer(  # idempotent: else a batch sent again may come behind the next
-        {"bootstrap.servers": to, "enable.idempotence": True, "log_level": 0, **given}
-    )
-    failed: list[Any] = []
-
-    def landed(error: Any, _message: Any) -> None:
-        if error is not None:
-            failed.append(error)
-
-    for value in values:
-        producer.produce(settings.fraud_topic, value, partition=partition, on_delivery=landed)
-    assert producer.flush(DEADLINE_S) == 0
-    assert failed == []
-
-
-def numbered(first: int, end: int) -> list[bytes]:
-    """Make values that tell their order."""
-    return [b"%d" % number for number in range(first, end)]
 
 
 async def test_a_backlog_is_handed_over_in_turns(kafka_settings: TopicSettings) -> None:
@@ -230,39 +138,6 @@ async def made(admin: AIOKafkaAdminClient, topic: str) -> bool:
     """Make a topic of two partitions; False while the one before it is not gone for good."""
     answer = await admin.create_topics([NewTopic(topic, 2, 1)])
     return [error[1] for error in answer.topic_errors] == [0]
-
-
-async def test_a_partition_is_followed_to_its_next_leader(
-    start_kafka: Callable[..., Any],
-) -> None:
-    """With the leader killed and back again, each record comes once, in order."""
-    cluster = start_kafka(brokers=3)
-    await cluster.start()
-    settings = topic_settings(cluster.address, replication=3, min_insync_replicas=2)
-    await topics.ensure(settings)
-    pages = Pages(settings)
-    async with pages.following():
-        await asyncio.to_thread(write, settings, numbered(0, 10))
-        await pages.until_count(10)
-        first = await leader(settings)
-        cluster.kill(first)
-        await asyncio.to_thread(write, settings, numbered(10, 20))
-        await pages.until_count(20)
-        assert await leader(settings) != first
-        assert (await pages.feed.ends())[0] == 20
-        await cluster.start(first)
-        await asyncio.to_thread(write, settings, numbered(20, 30))
-        await pages.until_count(30)
-    assert pages.values == {0: numbered(0, 30)}
-    assert pages.gone == []
-
-
-async def leader(settings: TopicSettings) -> int:
-    """Ask who leads partition 0."""
-    client = await kafka.start(lambda: kafka.client(settings, [settings.fraud_topic]))
-    found: int = client.cluster.leader_for_partition(TopicPartition(settings.fraud_topic, 0))
-    await kafka.close(client)
-    return found
 
 
 async def test_a_broker_that_hangs_is_noticed(
