@@ -24,6 +24,8 @@ class Area(NamedTuple):
 
     slots: int
     most: float
+    is_share: bool = False
+    """Whether values are shares of one; else they are counts."""
 
     def x(self, slot: float) -> float:
         """Give the pixel column of a slot's left edge."""
@@ -63,7 +65,7 @@ def scores(result: Result) -> str:
 def thresholds(result: Result) -> str:
     """Draw precision and recall as they would be with each threshold."""
     sweep = list(result.thresholds())
-    area = Area(len(sweep), 1)
+    area = Area(len(sweep), 1, is_share=True)
     shapes = [
         _line(area, [(i, c.precision) for i, (_, c) in enumerate(sweep)], "precision"),
         _line(area, [(i, c.recall) for i, (_, c) in enumerate(sweep)], "recall"),
@@ -125,7 +127,8 @@ def _plot(title: str, area: Area, shapes: Iterable[str], ends: Sequence[str]) ->
     axes = []
     for tick in range(TICKS + 1):
         value = area.most * tick / TICKS
-        text = f"{value:.0%}" if area.most == 1 else f"{value:,.0f}"
+        count = f"{value:,.0f}" if value == int(value) else ""
+        text = f"{value:.0%}" if area.is_share else count
         y = area.y(value)
         axes.append(
             f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'

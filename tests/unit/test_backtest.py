@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ from html.parser import HTMLParser
 import pytest
 
 from detector import rulesfile
-from detector.backtest import html
+from detector.backtest import html, plots
 from detector.backtest.command import find, run
 from detector.backtest.files import read
 from detector.backtest.result import Reference, Result
@@ -286,6 +287,17 @@ def test_the_page_is_whole_and_needs_nothing_else(lines, stricter, tmp_path):
     assert "<b>& → x" in page.text
     for text in ("Decisions by time", "Precision and recall by threshold", "amount 700 > 500"):
         assert text in page.text
+
+
+@pytest.mark.parametrize(
+    ("times", "ticks"), [([1], ["0", "1"]), ([1, 1], ["0", "1", "2"]), ([1] * 8, list("02468"))]
+)
+def test_counts_are_no_shares(times, ticks):
+    """A plot of few decisions has whole numbers at its side, and no percentages."""
+    result = Result(rulesfile.load(None), "nothing", 10)
+    for time_ms in times:
+        result.timeline.add(time_ms, "legit")
+    assert re.findall(r'text-anchor="end">(\d[\d%]*)<', plots.timeline(result)) == ticks
 
 
 def test_a_page_of_nothing():
