@@ -1,10 +1,13 @@
 """TLS served by the gateway itself: shared by its processes, renewed while it serves."""
 
 import json
+import re
 import shutil
 import signal
 import socket
 import ssl
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -14,6 +17,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
+import compose
 from api import listener
 from tests.certificates import Authority
 from tests.processes import Process, Programs, environment, is_ready, programs, until
@@ -121,6 +125,23 @@ def test_a_renewed_certificate_is_served(served: Served) -> None:
     of_files = [line for line in recorded if "file" in line]
     assert [line["event"] for line in of_files] == [loaded[each] for each in told if each in loaded]
     assert {(line["part"], line["file"]) for line in of_files} == {("api", str(served.certificate))}
+
+
+def test_the_images_health_check_asks_as_is_served(served: Served) -> None:
+    """By HTTPS where there is a certificate, whoever signed that; a dead gateway is not healthy."""
+    build = (Path(compose.__file__).parent / "Dockerfile").read_text()
+    (command,) = re.findall(r"^HEALTHCHECK .*\\\n +CMD (.*)$", build, re.MULTILINE)
+    check = [sys.executable, *json.loads(command)[1:]]
+    env = {"HEALTH_PORT": str(served.port), "API_TLS_CERTIFICATE": str(served.certificate)}
+    process = served.start()
+    with served.client() as client:
+        until(lambda: is_ready(client), lambda: process.output)
+    healthy = subprocess.run(check, env=env, check=False)
+    process.popen.kill()
+    process.wait()
+    served.close()
+    dead = subprocess.run(check, env=env, stderr=subprocess.DEVNULL, check=False)
+    assert (healthy.returncode, dead.returncode) == (0, 1)
 
 
 def test_processes_share_it(served: Served) -> None:
