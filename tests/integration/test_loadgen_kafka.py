@@ -143,8 +143,8 @@ async def test_a_log_with_faults(log: Log) -> None:
 
     await log.decide(spoiled)
     found = await audited(log.settings)
-    assert (found.lost, found.duplicate, found.misclassified) == (1, 1, 1)
-    assert not found.ok
+    faults = (found.lost, found.duplicate, found.misclassified, found.unknown)
+    assert faults == (1, 1, 1, 1)
 
 
 def write(settings: TopicSettings, topic: str, *values: bytes | None, **given: Any) -> None:
@@ -193,6 +193,21 @@ async def test_outcomes_that_are_there_are_read(log: Log, monkeypatch: pytest.Mo
     monkeypatch.setattr(verify, "LIMITS", verify.LIMITS._replace(total_bytes=1))
     await log.decide()
     assert (await audited(log.settings, verify_settle=0)).lost == 0
+
+
+async def test_a_verdict_on_what_came_behind_the_end_is_no_fault(log: Log) -> None:
+    """Written to one partition after the ends were taken, stamped before what another has."""
+
+    def with_next(verdicts: list[Verdict]) -> list[Verdict]:
+        last = max(verdicts, key=lambda each: each.received_at)
+        behind = last.received_at + timedelta(seconds=30)  # half a minute before the log's end
+        return [
+            *verdicts,
+            msgspec.structs.replace(last, transaction_id="next", received_at=behind),
+        ]
+
+    await log.decide(with_next)
+    assert (await audited(log.settings)).ok
 
 
 async def test_the_span_begins_where_it_is_told(log: Log) -> None:
