@@ -118,6 +118,10 @@ async def write(kafka_settings, rules, plain, writer):
                     for key, value, _ in getattr(outcome, decision):
                         await writer.send(topic, value, key, partition)
                 await (writer.abort_transaction() if aborted else writer.commit_transaction())
+    # What was committed last may be seen only a moment later; a next transaction begins after that.
+    await writer.begin_transaction()
+    await writer.send_and_wait(kafka_settings.legit_topic, POISON, partition=0)
+    await writer.abort_transaction()
 
 
 async def backtest(judged, **given):
