@@ -88,6 +88,9 @@ class Catchup:
                 found = await feed.earliest()
             else:
                 found = await feed.since(wish.since)
+                first = await feed.earliest()
+                # Where all that is left is late enough, some of what is gone may have been, too.
+                found = {p: 0 if at == first[p] else at for p, at in found.items()}
             vectors[topic] = tuple(found[p] for p in sorted(found))
         return Cursor(Position(vectors))
 

@@ -53,6 +53,12 @@ async def test_history_that_is_gone_is_told(
             assert await reader.ids(2) == ["0-0-3", "0-0-4"]
         async with reading(fresh.base_url, "/stream/fraud", after) as reader:
             assert await reader.ids(2) == ["0-0-3", "0-0-4"]
+        async with reading(fresh.base_url, "/stream/fraud?since=1") as reader:
+            again = await reader.event()
+            assert (again.get("event"), again.get("data")) == ("gap", gap.get("data"))
+            assert await reader.ids(2) == ["0-0-3", "0-0-4"]
+        async with reading(fresh.base_url, "/stream/fraud?since=earliest") as reader:
+            assert await reader.ids(2) == ["0-0-3", "0-0-4"]  # all that there is was asked for
 
 
 async def test_a_topic_made_anew_is_a_gap_and_then_live(
