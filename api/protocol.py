@@ -1,20 +1,11 @@
-"""HTTP/1.1 on a connection: uvicorn's, but a response can reach the connection under it.
-
-A stream needs that twice. One to a client that has stopped reading can't be ended through ASGI:
-`send` waits until the client reads, and closing waits for the buffer to empty; only the transport
-can be aborted. And a chunk that goes to thousands of clients is framed once and written as it is,
-where ASGI would wake a task and frame and copy it for each.
-"""
+"""HTTP/1.1 on a connection: uvicorn's, cheaper, and with less that a client can hold on to."""
 
 import asyncio
-import socket
 from typing import Any, Final, cast
 
 import httptools
-from starlette.types import Scope
 from uvicorn._types import ASGI3Application
 from uvicorn.config import Config
-from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
     HttpToolsProtocol,
@@ -27,56 +18,11 @@ from api.edge.addresses import unmapped
 from api.edge.connections import Connections
 from api.exchange import Exchange, Take, joined
 from api.problems import BAD_REQUEST, Problem
+from api.transport import CONNECTION, WHOLE, Connection
 from wire import logs
 
 MAX_HEADERS: Final = 100
 """Most header lines of one request."""
-_EXTENSION: Final = "fraudstream.connection"
-_WHOLE: Final = "fraudstream.whole"
-
-
-class Connection:
-    """The connection under a response whose body is sent in chunks (RFC 9112, section 7.1)."""
-
-    __slots__ = ("_flow", "_transport")
-
-    def __init__(self, transport: asyncio.Transport, flow: FlowControl) -> None:
-        self._transport = transport
-        self._flow = flow
-
-    def bound(self, buffer_bytes: int) -> None:
-        """Bound what the kernel holds for a peer that doesn't read; by default it grows to 4 MB."""
-        if not self._transport.is_closing():
-            peer: socket.socket = self._transport.get_extra_info("socket")
-            peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer_bytes)
-
-    def write(self, framed: bytes) -> bool:
-        """Write a framed chunk of the body; False, and nothing written, if much is waiting.
-
-        Or if the connection has gone: uvloop raises where asyncio is silent, and whoever streams
-        into it is told of its end only some turns of the loop later.
-        """
-        transport = self._transport
-        if transport.is_closing() or transport.get_write_buffer_size() > HIGH_WATER_LIMIT:
-            return False
-        transport.write(framed)
-        return True
-
-    def rest(self, seconds: float) -> None:
-        """Read nothing more from the client for a while: its next request waits in its socket."""
-        transport = self._transport
-        if not transport.is_closing():
-            transport.pause_reading()
-            asyncio.get_running_loop().call_later(seconds, self._read_on)
-
-    def _read_on(self) -> None:
-        # What uvicorn has paused meanwhile, as nobody takes it, it will resume itself.
-        if not self._transport.is_closing() and not self._flow.read_paused:
-            self._transport.resume_reading()
-
-    def abort(self) -> None:
-        """Close at once, dropping what is waiting."""
-        self._transport.abort()
 
 
 class Protocol(HttpToolsProtocol):
@@ -183,7 +129,7 @@ class Protocol(HttpToolsProtocol):
         super().on_message_begin()
         self._has_host = False
         self._given_id = None
-        self.scope["extensions"] = {_EXTENSION: {"connection": self._connection}}
+        self.scope["extensions"] = {CONNECTION: {"connection": self._connection}}
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header, or a trailer."""
@@ -227,7 +173,7 @@ class Protocol(HttpToolsProtocol):
             return
         super().on_message_complete()
         self._unparsed = 0
-        self.scope["extensions"][_WHOLE] = {}
+        self.scope["extensions"][WHOLE] = {}
 
     def on_response_complete(self) -> None:
         """Begin the next request, or to be idle."""
@@ -311,19 +257,3 @@ class Protocol(HttpToolsProtocol):
 
 
 _UNBOUNDED: Final = Connections()
-
-
-def connection_of(scope: Scope) -> Connection | None:
-    """Give the connection under a request; None where another server runs the application."""
-    extension = scope.get("extensions", {}).get(_EXTENSION)
-    return extension["connection"] if extension else None
-
-
-def is_whole(scope: Scope) -> bool:
-    """Whether the request's body is here already, so that to receive it takes no time."""
-    return _WHOLE in scope.get("extensions", ())
-
-
-def framed(chunk: bytes) -> bytes:
-    """Frame a part of a body as HTTP/1.1 sends it."""
-    return b"%x\r\n%b\r\n" % (len(chunk), chunk)

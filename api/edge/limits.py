@@ -17,7 +17,7 @@ from starlette.types import Message, Scope, Send
 from api.edge.clients import address_of, credential_of
 from api.edge.settings import EdgeSettings
 from api.problems import TOO_MANY, Problem
-from api.protocol import connection_of
+from api.transport import connection_of
 from wire.buckets import Buckets
 
 FREE: Final = ("/healthz", "/readyz", "/static/")

@@ -26,9 +26,9 @@ from api.ingest.outbox import Outbox, RecordTrace
 from api.ingest.verdicts import Verdicts
 from api.masking import Masking, Viewer
 from api.problems import BODY_TIMEOUT, INTERNAL, OVERLOADED, TOO_LARGE, UNKNOWN_TRANSACTION, Problem
-from api.protocol import connection_of, is_whole
 from api.settings import ApiSettings
 from api.streams.event import Event
+from api.transport import connection_of, is_whole
 from api.workers import Workers
 from wire.errors import MessageError
 from wire.posted import accept

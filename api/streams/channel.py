@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from api import protocol
+from api import transport
 from api.masking import Viewer
 from api.streams import sse
 from api.streams.event import Event
@@ -50,7 +50,7 @@ class Audience:
 
     def say(self, chunk: bytes) -> None:
         """Hand a chunk to the clients; one that is behind too far drops out."""
-        framed = protocol.framed(chunk)
+        framed = transport.framed(chunk)
         for member in self.members:
             member.write(chunk, framed)
 

@@ -22,12 +22,12 @@ from starlette.types import Message, Receive, Scope, Send
 
 from api.access.principal import PRINCIPAL
 from api.edge.clients import Client
-from api.protocol import connection_of
 from api.streams import sse
 from api.streams.admission import Admission
 from api.streams.catchup import Catchup, Wish
 from api.streams.hub import Hub
 from api.streams.subscription import Cause, Subscription
+from api.transport import connection_of
 from wire.audit import Audit, Event
 
 log = structlog.get_logger(__name__)

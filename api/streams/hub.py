@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import structlog
 
-from api import protocol
+from api import transport
 from api.access.principal import Principal
 from api.settings import ApiSettings
 from api.streams import sse
@@ -271,7 +271,7 @@ class Hub:
         """Send heartbeats, tell filtered clients of progress, end streams that are old enough."""
         loop = asyncio.get_running_loop()
         every = self.settings.stream_heartbeat_seconds
-        heartbeat = protocol.framed(sse.HEARTBEAT)
+        heartbeat = transport.framed(sse.HEARTBEAT)
         while True:
             await asyncio.sleep(SWEEP_EVERY_S)
             now = loop.time()

@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import Final
 
 from api.access.principal import Principal
-from api.protocol import Connection
+from api.transport import Connection
 
 MAX_SEND_BYTES: Final = 256 << 10
 """Queued chunks are joined up to this size: fewer sends for a client that is behind."""

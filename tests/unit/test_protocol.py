@@ -13,7 +13,8 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 
 from api import listener
 from api.exchange import Exchange
-from api.protocol import Connection, Protocol, connection_of
+from api.protocol import Protocol
+from api.transport import Connection, connection_of
 
 IDLE_S = 1
 REST_S = 0.1
