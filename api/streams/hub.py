@@ -24,6 +24,7 @@ from api.streams.channel import Channel
 from api.streams.event import Event
 from api.streams.feed import Feed
 from api.streams.filters import Filter
+from api.streams.kept import keep
 from api.streams.position import FRAUD, LEGIT, STREAMS, Cursor
 from api.streams.replay import Replays
 from api.streams.ring import Ring
@@ -34,11 +35,6 @@ __all__ = ["Event", "Hub"]
 log = structlog.get_logger(__name__)
 
 SWEEP_EVERY_S: Final = 0.5
-AGAIN_AFTER_S: Final = 1.0
-"""Pause before a part that failed goes on."""
-FAILURES_IN_A_ROW: Final = 8
-"""So many failures of a part, each within CALM_S of the last, and it is given up."""
-CALM_S: Final = 60.0
 LONGEST_PAUSE_S: Final = 0.05
 """Longest gathering between two seals under load."""
 PAGES_AT_A_TIME: Final = 4
@@ -88,7 +84,10 @@ class Hub:
         """Start following, in the background; no broker need be up."""
         self._loop = asyncio.get_running_loop()
         feeds = [feed.run() for feed in self.feeds.values()]
-        work = [*feeds, self._keep(self._seal_as_it_comes), self._keep(self._sweep)]
+        work = [
+            *feeds,
+            *(keep(part, self._cut_all) for part in (self._seal_as_it_comes, self._sweep)),
+        ]
         self._tasks = [asyncio.create_task(part) for part in work]
         for task in self._tasks:
             task.add_done_callback(self._ended)
@@ -286,27 +285,10 @@ class Hub:
                 if now >= member.ends_at:
                     member.close(Cause.LIFE)
 
-    async def _keep(self, part: Callable[[], Awaitable[None]]) -> None:
-        """Keep a part going. Where it fails, some clients have what others lack: all are cut off.
-
-        They resume by their positions, which nothing has gone past.
-
-        Raises:
-            Exception: what it failed of, again and again.
-        """
-        failures = 0
-        while True:
-            began = time.monotonic()
-            try:
-                await part()
-            except Exception:
-                failures = 1 if time.monotonic() - began > CALM_S else failures + 1
-                if failures == FAILURES_IN_A_ROW:
-                    raise
-                log.exception("streams broke off")
-                for member in list(self.members):
-                    member.cut(Cause.BROKEN)
-            await asyncio.sleep(AGAIN_AFTER_S)
+    def _cut_all(self) -> None:
+        """Cut all clients off, as some have what others lack: they resume by their positions."""
+        for member in list(self.members):
+            member.cut(Cause.BROKEN)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """End the streams if a part ended unasked: they must not look alive and be silent."""

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from api.settings import ApiSettings
-from api.streams import hub as hubs
-from api.streams import sse
+from api.streams import kept, sse
 from api.streams.event import Event
 from api.streams.filters import Filter
 from api.streams.hub import Hub
@@ -56,7 +55,7 @@ async def test_streams_that_fail_again_and_again_are_given_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It is told that a new process is needed; until then nobody is let in."""
-    monkeypatch.setattr(hubs, "AGAIN_AFTER_S", 0.0)
+    monkeypatch.setattr(kept, "AGAIN_AFTER_S", 0.0)
     monkeypatch.setattr(Hub, "_sweep", None)
     hub = Hub(ApiSettings(kafka_broker_url="127.0.0.1:1"))
     await hub.start()
