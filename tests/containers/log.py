@@ -22,12 +22,15 @@ class Log:
 
     transactions: Counter[str]
     verdicts: Counter[str]
+    _places: dict[str, list[str]]
+    """Where each transaction and its verdicts lie."""
 
     @classmethod
     def read(cls, bootstrap: str) -> "Log":
         """Read everything committed, from the beginning to where the ends are now."""
-        ids = {name: _ids(bootstrap, topic) for name, topic in TOPICS.items()}
-        return cls(ids["transactions"], ids["legit"] + ids["fraud"])
+        places: dict[str, list[str]] = {}
+        ids = {name: _ids(bootstrap, topic, places) for name, topic in TOPICS.items()}
+        return cls(ids["transactions"], ids["legit"] + ids["fraud"], places)
 
     @property
     def lost(self) -> set[str]:
@@ -39,8 +42,12 @@ class Log:
         """Transactions with more than one verdict."""
         return {name for name, times in self.verdicts.items() if times > 1}
 
+    def places(self, ids: set[str]) -> str:
+        """Tell where transactions and their verdicts lie, a line each."""
+        return "\n".join(f"{name}: {'; '.join(self._places[name])}" for name in sorted(ids))
 
-def _ids(bootstrap: str, topic: str) -> Counter[str]:
+
+def _ids(bootstrap: str, topic: str, places: dict[str, list[str]]) -> Counter[str]:
     consumer = Consumer(
         {
             "bootstrap.servers": bootstrap,
@@ -63,7 +70,10 @@ def _ids(bootstrap: str, topic: str) -> Counter[str]:
             assert time.monotonic() < deadline, f"{topic} could not be read to its end"
             for message in consumer.consume(5_000, timeout=0.5):
                 assert message.error() is None, message.error()
-                found[json.loads(message.value())["transaction_id"]] += 1
+                name = json.loads(message.value())["transaction_id"]
+                found[name] += 1
+                at = f"{topic} {message.partition()}:{message.offset()} at {message.timestamp()[1]}"
+                places.setdefault(name, []).append(at)
     finally:
         consumer.close()
     return found

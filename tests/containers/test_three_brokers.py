@@ -44,6 +44,6 @@ def test_a_broker_dies_under_load(stack: Stack, witness: Witness) -> None:
         print(f"POST to 202 {name}, in ms: {figures} ({len(values)} of them)")
     log = stack.settle()
     assert witness.accepted - set(log.verdicts) == set()
-    assert (log.lost, log.doubled) == (set(), set())
+    assert (log.lost, log.doubled) == (set(), set()), log.places(log.lost | log.doubled)
     stack.down()
     assert stack.leftovers() == []

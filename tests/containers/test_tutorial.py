@@ -110,7 +110,7 @@ def test_the_tutorial_with_scaling_and_a_dead_broker(stack: Stack, witness: Witn
     stack.compose("stop", "loadgen")
     log = stack.settle()
     assert witness.accepted - set(log.verdicts) == set()
-    assert (log.lost, log.doubled) == (set(), set())
+    assert (log.lost, log.doubled) == (set(), set()), log.places(log.lost | log.doubled)
     print(f"{len(log.transactions)} transactions, {len(witness.accepted)} of them the witness's")
 
     stack.down()
