@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from api.access.principal import PRINCIPAL
 from api.access.scopes import ACCOUNTS_READ
 from api.settings import ApiSettings
+from wire.cel import NO_CODE
 from wire.errors import MessageError
 from wire.messages import decode_verdict, encode
 
@@ -23,13 +24,6 @@ MASK_BYTES: Final = 12
 """Of the hash: two of 100 million accounts share a masked id with a chance of one in 10^13."""
 CACHED_ACCOUNTS: Final = 65_536
 
-# What CEL has that may name accounts: comments, raw strings (a backslash is itself), and strings.
-_QUOTED: Final = re.compile(
-    r"""//[^\n]*
-    | \b[bB]?[rR][bB]?(?P<raw>\"{3}|'{3}|["']).*?(?:(?P=raw)|\Z)
-    | (?P<quote>\"{3}|'{3}|["'])(?:\\.?|[^\\])*?(?:(?P=quote)|\Z)""",
-    re.DOTALL | re.VERBOSE,
-)
 _PREFIX: Final = "masked-"
 _MASKED: Final = re.compile(rf"{_PREFIX}[0-9a-f]{{{2 * MASK_BYTES}}}", re.ASCII)
 
@@ -95,7 +89,7 @@ def _hidden(text: str, words: re.Pattern[str], masked: Mapping[str, str]) -> str
     parts: list[str] = []
     at = 0
     while True:
-        quoted, word = _QUOTED.search(text, at), words.search(text, at)
+        quoted, word = NO_CODE.search(text, at), words.search(text, at)
         if quoted is not None and (word is None or quoted.start() <= word.start()):
             mark = quoted["raw"] or quoted["quote"] or "//"
             parts += text[at : quoted.start()], mark, "…", mark.removesuffix("//")

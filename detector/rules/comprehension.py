@@ -9,16 +9,11 @@ names nesting as what an implementation should bound.
 import re
 from typing import Final, NamedTuple
 
+from wire.cel import NO_CODE
+
 NAMES: Final = ("all", "exists", "exists_one", "existsOne", "map", "filter")
 _MACRO: Final = rf"\.\s*(?:{'|'.join(NAMES)})\s*\("
 
-# Comments, raw strings (a backslash is itself), strings: nothing in them is code.
-_TEXT: Final = re.compile(
-    r"""//[^\n]*
-    | \b[bB]?[rR][bB]?(?P<raw>\"{3}|'{3}|["']).*?(?:(?P=raw)|\Z)
-    | (?P<quote>\"{3}|'{3}|["'])(?:\\.?|[^\\])*?(?:(?P=quote)|\Z)""",
-    re.DOTALL | re.VERBOSE,
-)
 _TOKEN: Final = re.compile(rf"(?P<macro>{_MACRO})|(?P<member>\.\s*\w+)|\w+|\S")
 
 
@@ -37,7 +32,7 @@ def depth(condition: str) -> int:
 
     Where there are several such rows, the longest. The condition is known to be CEL.
     """
-    code = _TEXT.sub(lambda found: " " if found[0].startswith("//") else "''", condition)
+    code = NO_CODE.sub(lambda found: " " if found[0].startswith("//") else "''", condition)
     outer: list[_Outer] = []
     deepest = value = 0  # of what stands in the bracket so far; of the value that ends here
     for token in _TOKEN.finditer(code):
