@@ -128,8 +128,8 @@ class _Member:
         self._pipe.close()
         if self._process.pid is None:
             return
-        if not self._is_over:  # our end of the pipe is not closed while the listener reads it
-            self._process.terminate()
+        if not self._is_over:  # it has nothing to tell, and is told nothing more
+            self._process.kill()
         self._process.join(END_S)
         if self._process.is_alive():
             self._process.kill()
