@@ -169,8 +169,9 @@ class Reading:
         cut = [partition for partition, first in firsts.items() if first]
         async with deadline(LIMITS.deadline_s, "when the topics begin"):
             stamps = await offsets.stamps(self._client, cut, 0)
-        found = [instant(at) + CLOCKS_APART for at in stamps.values() if at != offsets.NONE]
-        return max(found, default=_EVER)
+        latest = _ms(datetime.now(UTC) + CLOCKS_APART)  # no record may shift it beyond all others
+        found = [at for at in stamps.values() if offsets.NONE < at <= latest]
+        return instant(max(found)) + CLOCKS_APART if found else _EVER
 
     async def _step(self, ends: Mapping[TopicPartition, int] | None = None) -> None:
         """Read a little of everything, keeping the two sides near each other."""
