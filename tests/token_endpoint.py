@@ -1,10 +1,11 @@
 """A token endpoint for tests (RFC 6749, 3.2): answers as it is told, notes what it is asked."""
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+
+from tests.serving import Quiet, serving
 
 
 @dataclass
@@ -23,7 +24,7 @@ class TokenEndpoint:
 def token_endpoint() -> Iterator[TokenEndpoint]:
     """Run one."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Answering(Quiet, BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             made.asked += 1
             made.authorization = self.headers["authorization"]
@@ -33,13 +34,6 @@ def token_endpoint() -> Iterator[TokenEndpoint]:
             self.end_headers()
             self.wfile.write(made.body)
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        made = TokenEndpoint(f"http://127.0.0.1:{server.server_port}/token")
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
+    with serving(Answering) as url:
+        made = TokenEndpoint(f"{url}/token")
         yield made
-        server.shutdown()
-        thread.join()

@@ -4,11 +4,10 @@ import os
 import secrets
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import httpx
@@ -18,6 +17,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from api import listener
 from tests.processes import Programs, environment, is_ready, programs, until
+from tests.serving import Quiet, serving
 from tests.trust import TRUST
 from wire.settings import TopicSettings
 
@@ -72,7 +72,7 @@ class Collector:
 def collector() -> Iterator[Collector]:
     """Receive traces on a free port."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Answering(Quiet, BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
             assert self.path == "/v1/traces"
@@ -85,16 +85,9 @@ def collector() -> Iterator[Collector]:
             self.send_header("content-length", "0")
             self.end_headers()
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        made = Collector(f"http://127.0.0.1:{server.server_port}")
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
+    with serving(Answering) as url:
+        made = Collector(url)
         yield made
-        server.shutdown()
-        thread.join()
 
 
 @dataclass

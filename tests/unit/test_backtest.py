@@ -20,22 +20,11 @@ from detector.backtest.result import Reference, Result
 from detector.backtest.settings import BacktestSettings
 from detector.backtest.trial import Case
 from detector.errors import BacktestError, RulesError
+from tests.rules import STRICTER
 from wire.errors import SettingsError
 from wire.messages import Transaction
 from wire.settings import load
 
-STRICTER = """
-[[rules]]
-id = "amount-limit"
-kind = "amount_limit"
-limit = 500
-[[rules]]
-id = "velocity"
-kind = "velocity"
-within = "60s"
-limit = 2
-shadow = true
-"""
 LINES = [
     {"source": "a", "target": "x", "amount": "100", "received_at": 1_000, "fraud": 0},
     {"source": "a", "target": "x", "amount": "600.5", "received_at": 2_000, "fraud": 1},

@@ -10,20 +10,8 @@ from detector.backtest.result import MAX_BUCKETS, Confusion, Reference, Result, 
 from detector.backtest.trial import Case, Trial
 from detector.engine import Engine
 from detector.windows import WindowLimits
+from tests.rules import STRICTER
 from wire.messages import Transaction
-
-RULES = b"""
-[[rules]]
-id = "amount-limit"
-kind = "amount_limit"
-limit = 500
-[[rules]]
-id = "velocity"
-kind = "velocity"
-within = "60s"
-limit = 2
-shadow = true
-"""
 
 
 def test_costs_are_sampled_within_a_bound():
@@ -36,7 +24,7 @@ def test_costs_are_sampled_within_a_bound():
 
 def test_a_trial_decides_as_the_engine_does():
     """Watching the rules' cost changes no decision."""
-    rules = rulesfile.parse(RULES, "rules.toml")
+    rules = rulesfile.parse(STRICTER.encode(), "rules.toml")
     result, engine = Result(rules, "the engine", 10), Engine(rules)
     trial = Trial(result, limits=WindowLimits())
     for number in range(50):
