@@ -20,6 +20,19 @@ class Cluster:
         self.address = broker.bootstrap(self.nodes)
         self.processes: dict[int, subprocess.Popen[bytes]] = {}
 
+    def listen(self, listener: str, advertised: str) -> None:
+        """Have a single node, not yet started, listen there too: NAME://HOST:PORT.
+
+        Clients that come by it are told to go on by what is advertised.
+        """
+        (node,) = self.nodes
+        file = node.log_dir.with_suffix(".properties")
+        text = file.read_text()
+        for name, address in (("listeners", listener), ("advertised.listeners", advertised)):
+            line = [one for one in text.splitlines() if one.startswith(f"{name}=")][-1]
+            text += f"{line},{address}\n"  # the last one counts
+        file.write_text(text)
+
     def launch(self, *node_ids: int) -> None:
         """Start the nodes (default: all) without waiting for them."""
         for node in self.nodes:

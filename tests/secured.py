@@ -178,12 +178,8 @@ def start(cluster_of: Any, directory: Path, plain_users: Iterable[str]) -> tuple
     sasl, mutual = (f"127.0.0.1:{each.getsockname()[1]}" for each in sockets)
     for each in sockets:
         each.close()
-    file = cluster.directory / "data" / "node-1.properties"
-    text = file.read_text()
-    for name in ("listeners", "advertised.listeners"):
-        (line,) = [one for one in text.splitlines() if one.startswith(f"{name}=")]
-        text += f"{line},SASL_SSL://{sasl},SSL://{mutual}\n"  # the last one counts
-    file.write_text(text)
+    for address in (f"SASL_SSL://{sasl}", f"SSL://{mutual}"):
+        cluster.listen(address, address)
     with ThreadPoolExecutor(1) as pool:
         cluster.launch()
         pool.submit(lambda: asyncio.run(broker.answers(cluster.address, patience=30))).result()

@@ -8,7 +8,6 @@ FRAUDSTREAM_CHAOS=full runs the long form; FRAUDSTREAM_CHAOS_SEED repeats a run'
 import contextlib
 import os
 import random
-import re
 import signal
 import subprocess
 import sys
@@ -19,8 +18,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import Message, Producer
 
+from tests.chaos.fleet import Fleet, settled
 from wire.messages import decode_transaction, decode_verdict
 from wire.settings import TopicSettings
 
@@ -30,8 +30,6 @@ KILLS, ZOMBIES, BROKER_KILLS, OUTAGES = (20, 5, 3, 1) if FULL else (3, 1, 1, 0)
 OUTAGE_S = 31.0
 SESSION_S = 6.0 if FULL else 2.0
 PER_SECOND = 1_000 if FULL else 500
-SETTLE_S = 90
-START_S = 30
 RULES = f"""
 threshold = 50
 duplicates = "60s"
@@ -49,49 +47,6 @@ weight = 50
 within = "20s"
 limit = {PER_SECOND // 5}
 """
-
-
-class Fleet:
-    """Detector processes; one that ends is started again, as a supervisor does."""
-
-    def __init__(self, settings: TopicSettings, rules: Path) -> None:
-        self.codes: list[int] = []
-        self.environment = os.environ | {
-            "KAFKA_BROKER_URL": settings.kafka_broker_url,
-            "TRANSACTIONS_TOPIC": settings.transactions_topic,
-            "LEGIT_TOPIC": settings.legit_topic,
-            "FRAUD_TOPIC": settings.fraud_topic,
-            "DEAD_LETTER_TOPIC": settings.dead_letter_topic,
-            "DETECTOR_GROUP": settings.transactions_topic,
-            "DETECTOR_SESSION_TIMEOUT_MS": str(int(SESSION_S * 1000)),
-            "DETECTOR_HEARTBEAT_MS": "300",
-            "DETECTOR_RULES": str(rules),
-            "LOG_LEVEL": "warning",
-        }
-        self.processes = [self._start() for _ in range(DETECTORS)]
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._supervise)
-        self._thread.start()
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, "-m", "detector"], env=self.environment)
-
-    def _supervise(self) -> None:
-        while not self._over.wait(0.1):
-            for place, process in enumerate(self.processes):
-                if process.poll() is not None:
-                    self.codes.append(process.returncode)
-                    self.processes[place] = self._start()
-
-    def stop(self) -> list[int]:
-        """End all in order; give their exit codes."""
-        self._over.set()
-        self._thread.join()
-        for process in self.processes:
-            process.send_signal(signal.SIGCONT)
-            until_it_heeds(process, signal.SIGTERM)
-            process.terminate()
-        return [process.wait(20) for process in self.processes]
 
 
 class Load:
@@ -201,60 +156,12 @@ def test_exactly_once_under_kills(
 @contextlib.contextmanager
 def under_load(settings: TopicSettings, rules: Path) -> Iterator[tuple[Fleet, Load]]:
     """Run detectors and load; the detectors end with code 0."""
-    fleet, load = Fleet(settings, rules), Load(settings)
+    session_ms = int(SESSION_S * 1000)
+    given = {"detector_rules": rules, "detector_session_timeout_ms": session_ms}
+    fleet, load = Fleet(DETECTORS, settings, **given), Load(settings)
     try:
         yield fleet, load
     finally:
         load.stop()
         codes = fleet.stop()
     assert codes == [0] * DETECTORS
-
-
-def until_it_heeds(process: subprocess.Popen[bytes], signum: int) -> None:
-    """Wait until a process handles a signal: one that has only begun would die of it."""
-    deadline = time.monotonic() + START_S
-    while process.poll() is None:
-        status = Path(f"/proc/{process.pid}/status").read_text()
-        [caught] = re.findall(r"^SigCgt:\s*([0-9a-f]+)$", status, re.MULTILINE)
-        if int(caught, 16) >> (signum - 1) & 1:
-            return
-        assert time.monotonic() < deadline, f"no handler of signal {signum}"
-        time.sleep(0.01)
-
-
-def settled(settings: TopicSettings, least: int | None = None) -> None:
-    """Wait until the detectors have settled so many records, or all that there are."""
-    deadline = time.monotonic() + SETTLE_S
-    ends, done, trouble = [1], [0], None
-    while (done != ends) if least is None else (sum(done) < least):
-        assert time.monotonic() < deadline, f"settled {done} of {ends}; {trouble}"
-        time.sleep(0.1)
-        try:
-            ends, done = progress(settings)
-        except KafkaException as error:  # a broker that was killed is coming up
-            trouble = error
-
-
-def progress(settings: TopicSettings) -> tuple[list[int], list[int]]:
-    """Give each partition's end and how far the detectors have settled it.
-
-    Asked with a client of its own each time: one that met a coordinator which was only coming up
-    may fail for as long as it lives.
-    """
-    asker = Consumer(
-        {
-            "bootstrap.servers": settings.kafka_broker_url,
-            "group.id": settings.transactions_topic,
-            "log_level": 0,
-            "error_cb": lambda _error: None,
-        }
-    )
-    try:
-        places = [
-            TopicPartition(settings.transactions_topic, partition)
-            for partition in range(settings.partitions)
-        ]
-        ends = [asker.get_watermark_offsets(place, timeout=5)[1] for place in places]
-        return ends, [max(0, place.offset) for place in asker.committed(places, timeout=5)]
-    finally:
-        asker.close()

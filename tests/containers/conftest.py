@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.containers.stack import ENGINE, ROOT, URL, Stack, engine
-from tests.containers.witness import Witness
+from tests.witness import Witness
 
 IMAGE = "fraudstream:local"
 PROMETHEUS = "docker.io/prom/prometheus:v3.5.0"

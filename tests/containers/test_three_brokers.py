@@ -5,7 +5,7 @@ import time
 import pytest
 
 from tests.containers.stack import ROOT, THREE_BROKERS, Stack, until
-from tests.containers.witness import Witness
+from tests.witness import Witness
 
 pytestmark = pytest.mark.containers
 SETTINGS = ROOT / "compose/brokers-3.env"

@@ -9,7 +9,7 @@ import yaml
 
 from tests.containers.log import TOPICS
 from tests.containers.stack import ONE_BROKER, ROOT, URL, Stack, engine, until
-from tests.containers.witness import Witness
+from tests.witness import Witness
 
 pytestmark = pytest.mark.containers
 PARTS = ("loadgen", "api", "detector")

@@ -39,7 +39,8 @@ class Witness:
 
     def _send_one(self, client: httpx.Client, name: str) -> None:
         """Send one until it is accepted, as the README tells clients to: with the same id."""
-        body = {"transaction_id": name, "source": name[-2:], "target": "b", "amount": "901"}
+        amount = "901" if name[-1] in "01234567" else "900"
+        body = {"transaction_id": name, "source": name[-2:], "target": "b", "amount": amount}
         began = time.time()
         while not self._stop.is_set():
             try:
