@@ -1,14 +1,18 @@
 """Auditing the log: each record of the transactions topic is owed one outcome, and only one.
 
-A transaction is owed a verdict, a record that is none a dead letter. Outcomes may be read before
-what they are about. Memory is bounded: of what is undecided, of what was decided lately and of
-what is not known yet, at most a window's worth is remembered, as 64-bit hashes.
+A transaction is owed a verdict, unless it repeats one that was there lately; a record that is none
+is owed a dead letter. How long ago that was is told by the records' time in their partition, as the
+detector has it (docs/rules.md). Outcomes may be read before what they are about. Memory is bounded:
+of what is undecided, of what was there lately and of what is not known yet, at most a window's
+worth is remembered, as 64-bit hashes.
 """
 
+from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import NamedTuple
 
 from loadgen.payments import Expectation
 from wire.messages import Transaction, Verdict
@@ -20,7 +24,7 @@ class Findings:
 
     transactions: int = 0
     repeats: int = 0
-    """Sent again by a client: the same id from the same source; owed no verdict of their own."""
+    """Sent again by a client, soon: the same id from the same source; owed no verdict."""
     poison: int = 0
     """No transactions: owed a dead letter."""
     verdicts: int = 0
@@ -39,6 +43,9 @@ class Findings:
     """Outcomes of nothing that is in the log."""
     foreign: int = 0
     """Records of the verdict and dead-letter topics that are no outcome: someone else's."""
+    forgotten: int = 0
+    """Ids that memory had no room for any more while a repeat was still a repeat: one would have
+    been taken for a transaction of its own, and lost."""
 
     @property
     def ok(self) -> bool:
@@ -46,51 +53,75 @@ class Findings:
         return not (self.lost or self.duplicate or self.misclassified or self.unknown)
 
 
+class _Early(NamedTuple):
+    """An outcome of what was not read so far."""
+
+    fraud: bool | None
+    """None for a dead letter."""
+    about_ms: int | None
+    """The timestamp of what it is about; None for a dead letter."""
+
+
 class Audit:
     """Matches records with outcomes, in whatever order they are read."""
 
-    def __init__(self, *, window: int, expect: Expectation) -> None:
+    def __init__(self, *, window: int, duplicates_ms: int, expect: Expectation) -> None:
+        """Make one that has seen nothing.
+
+        Args:
+            window: how much is remembered of each kind.
+            duplicates_ms: how long after an id was there last it repeats: the rules' `duplicates`.
+            expect: which verdicts are right.
+        """
         self.findings = Findings()
-        self._window = window
-        self._expect = expect
-        # In the order in which they came, the oldest first. The early ones: whether it was fraud,
-        # None for a dead letter, and when what they are about was written.
-        self._pending: dict[int, Decimal | None] = {}
-        self._decided: dict[int, None] = {}
-        self._early: dict[int, tuple[bool | None, datetime | None]] = {}
-
-    @property
-    def pending(self) -> int:
+        self.pending = 0
         """Records without an outcome so far."""
-        return len(self._pending)
-
-    @property
-    def early(self) -> int:
+        self.early = 0
         """Outcomes of what was not read so far."""
-        return len(self._early)
+        self._window = window
+        self._duplicates_ms = duplicates_ms
+        self._expect = expect
+        self._time_ms: dict[int, int] = {}
+        """The latest timestamp so far, by partition."""
+        # Each has the oldest first; in an ordinary dict, to find that one takes ever longer.
+        self._known: OrderedDict[int, int] = OrderedDict()
+        """When each was there last, in its partition's time."""
+        # An id that comes again later is owed once more: so there may be several of one.
+        self._pending: OrderedDict[int, tuple[Decimal | None, ...]] = OrderedDict()
+        """What is owed to each: the amounts, None for a dead letter."""
+        self._early: OrderedDict[int, tuple[_Early, ...]] = OrderedDict()
 
-    def transaction(self, transaction: Transaction) -> None:
-        """Enter a transaction of the log."""
-        key = hash((transaction.source, transaction.transaction_id))
-        if key in self._pending or key in self._decided:
-            self.findings.repeats += 1
+    def transaction(self, transaction: Transaction, partition: int, at_ms: int) -> None:
+        """Enter a transaction of the log, in the order of its partition."""
+        key = _key(transaction)
+        if not self._repeats(key, partition, at_ms):
+            self.findings.transactions += 1
+            self._owe(key, transaction.amount)
             return
-        self.findings.transactions += 1
-        self._owe(key, transaction.amount)
+        self.findings.repeats += 1
+        early = self._early.get(key)
+        if early and early[0].about_ms is not None and early[0].about_ms <= at_ms:
+            self._take_early(key)
+            self.findings.duplicate += 1
 
-    def poison(self, *place: Hashable) -> None:
+    def before(self, transaction: Transaction, partition: int, at_ms: int) -> None:
+        """Note a transaction from before what is judged: it may be repeated there."""
+        self._repeats(_key(transaction), partition, at_ms)
+
+    def poison(self, topic: str, partition: int, offset: int, at_ms: int) -> None:
         """Enter a record that is no transaction, by its place in the log."""
         self.findings.poison += 1
-        self._owe(hash(place), None)
+        key = hash((topic, partition, offset))
+        self._know(key, at_ms)
+        self._owe(key, None)
 
     def verdict(self, verdict: Verdict) -> None:
         """Enter a verdict."""
-        key = hash((verdict.source, verdict.transaction_id))
-        self._outcome(key, fraud=verdict.decision == "fraud", about=verdict.received_at)
+        self._outcome(_key(verdict), _Early(verdict.decision == "fraud", _ms(verdict.received_at)))
 
     def dead_letter(self, *place: Hashable) -> None:
         """Enter a dead letter, by the place of what it is about."""
-        self._outcome(hash(place), fraud=None, about=None)
+        self._outcome(hash(place), _Early(None, None))
 
     def foreign(self) -> None:
         """Enter a record that is no outcome, where outcomes lie; it is nobody's fault."""
@@ -98,38 +129,79 @@ class Audit:
 
     def close(self, *, until: datetime) -> None:
         """Judge what is left; outcomes of what came later than the audit looked are no matter."""
-        self.findings.lost += len(self._pending)
-        self._pending.clear()
+        self.findings.lost += self.pending
         self.findings.unknown += sum(
-            about is not None and about < until for _, about in self._early.values()
+            each.about_ms is not None and each.about_ms < _ms(until)
+            for several in self._early.values()
+            for each in several
         )
+        self._pending.clear()
         self._early.clear()
+        self.pending = self.early = 0
+
+    def _repeats(self, key: int, partition: int, at_ms: int) -> bool:
+        now_ms = max(at_ms, self._time_ms.get(partition, at_ms))
+        self._time_ms[partition] = now_ms
+        last_ms = self._known.get(key)
+        self._know(key, now_ms)
+        return last_ms is not None and now_ms - last_ms < self._duplicates_ms
+
+    def _know(self, key: int, now_ms: int) -> None:
+        self._known[key] = now_ms
+        self._known.move_to_end(key)
+        if len(self._known) > self._window:
+            _, last_ms = self._known.popitem(last=False)
+            self.findings.forgotten += now_ms - last_ms < self._duplicates_ms
 
     def _owe(self, key: int, amount: Decimal | None) -> None:
         if key in self._early:
-            fraud, _ = self._early.pop(key)
-            self._settle(key, amount, fraud=fraud)
+            self._settle(amount, fraud=self._take_early(key).fraud)
             return
-        self._pending[key] = amount
-        if len(self._pending) > self._window:
-            del self._pending[next(iter(self._pending))]
-            self.findings.lost += 1
+        self._pending[key] = (*self._pending.get(key, ()), amount)
+        self.pending += 1
+        if self.pending > self._window:
+            key, several = self._pending.popitem(last=False)
+            self._known.pop(key, None)  # it had no outcome: one that comes yet is no second one
+            self.pending -= len(several)
+            self.findings.lost += len(several)
 
-    def _outcome(self, key: int, *, fraud: bool | None, about: datetime | None) -> None:
-        if key in self._pending:
-            self._settle(key, self._pending.pop(key), fraud=fraud)
-        elif key in self._decided or key in self._early:
+    def _outcome(self, key: int, outcome: _Early) -> None:
+        if owed := self._pending.pop(key, ()):
+            amount, *others = owed
+            if others:
+                self._pending[key] = tuple(others)
+            self.pending -= 1
+            self._settle(amount, fraud=outcome.fraud)
+        elif self._doubles(key, outcome.about_ms):
             self.findings.duplicate += 1
         else:
-            self._early[key] = fraud, about
-            if len(self._early) > self._window:
-                del self._early[next(iter(self._early))]
-                self.findings.unknown += 1
+            self._early[key] = (*self._early.get(key, ()), outcome)
+            self.early += 1
+            if self.early > self._window:
+                _, several = self._early.popitem(last=False)
+                self.early -= len(several)
+                self.findings.unknown += len(several)
 
-    def _settle(self, key: int, amount: Decimal | None, *, fraud: bool | None) -> None:
-        self._decided[key] = None
-        if len(self._decided) > self._window:
-            del self._decided[next(iter(self._decided))]
+    def _doubles(self, key: int, about_ms: int | None) -> bool:
+        """Tell whether an outcome is of what has had its own, and not of an id that came again.
+
+        One that did came after the duplicates' window, give or take how far clocks are apart: half
+        of the window is surely more.
+        """
+        several = self._early.get(key)
+        before_ms = several[-1].about_ms if several else self._known.get(key)
+        if before_ms is None or about_ms is None:
+            return several is not None or before_ms is not None
+        return about_ms - before_ms < self._duplicates_ms / 2
+
+    def _take_early(self, key: int) -> _Early:
+        first, *others = self._early.pop(key)
+        if others:
+            self._early[key] = tuple(others)
+        self.early -= 1
+        return first
+
+    def _settle(self, amount: Decimal | None, *, fraud: bool | None) -> None:
         if fraud is None:
             self.findings.dead_letters += 1
             return
@@ -137,3 +209,11 @@ class Audit:
         self.findings.fraud += fraud
         if amount is not None and self._expect != "unknown":
             self.findings.misclassified += fraud != (amount > self._expect)
+
+
+def _key(about: Transaction | Verdict) -> int:
+    return hash((about.source, about.transaction_id))
+
+
+def _ms(moment: datetime) -> int:
+    return round(moment.timestamp() * 1000)

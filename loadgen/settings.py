@@ -33,6 +33,7 @@ from wire.settings import KafkaSettings
 
 MAX_RATE: Final = 1_000_000
 DEFAULT_DURATION_S: Final = 60.0
+MAX_DUPLICATES_S: Final = 31 * 24 * 3600.0
 EXPECT_DESCRIPTION: Final = (
     "amounts above this are expected to be fraud and all others legit; unknown: other rules are "
     "in force, expect nothing"
@@ -295,11 +296,19 @@ class VerifySettings(KafkaSettings):
     verify_expect: Annotated[Expectation, Option("--expect")] = Field(
         Decimal(900), description=EXPECT_DESCRIPTION
     )
+    verify_duplicates: Annotated[float, Option("--duplicates")] = Field(
+        600.0,
+        gt=0,
+        le=MAX_DUPLICATES_S,
+        description="seconds within which the same id from the same source is one transaction, as "
+        "`duplicates` in the detector's rules has it; later it is one of its own",
+    )
     verify_window: Annotated[int, Option("--window")] = Field(
-        300_000,
+        1_000_000,
         ge=1_000,
         le=10_000_000,
-        description="transactions that are remembered to match them; about 200 bytes each",
+        description="transactions that are remembered, to match them and to know repeats; about "
+        "300 bytes each",
     )
     verify_json: Annotated[bool, Option("--json")] = Field(
         False, description="print the findings as one JSON object"

@@ -98,7 +98,12 @@ class Reading:
         self._outcomes = _partitions(
             counts, settings.legit_topic, settings.fraud_topic, settings.dead_letter_topic
         )
-        self._audit = Audit(window=settings.verify_window, expect=settings.verify_expect)
+        self._duplicates = timedelta(seconds=settings.verify_duplicates)
+        self._audit = Audit(
+            window=settings.verify_window,
+            duplicates_ms=self._duplicates // timedelta(milliseconds=1),
+            expect=settings.verify_expect,
+        )
         self._since = settings.since or _EVER
         self._latest = _EVER
         self._idle = 0
@@ -137,19 +142,27 @@ class Reading:
             await self._step(ends)
         # What was on its way to other partitions when the ends were taken may be a little older.
         self._audit.close(until=max(self._latest, _EVER + CLOCKS_APART) - CLOCKS_APART)
-        return self._audit.findings
+        findings = self._audit.findings
+        if findings.forgotten:
+            log.warning(
+                "more transactions than --window within the duplicates' window: repeats of "
+                "those that were forgotten count as lost",
+                forgotten=findings.forgotten,
+            )
+        return findings
 
     async def _seek(self) -> None:
         partitions = [*self._log, *self._outcomes]
-        whole = await self._whole_since(partitions)
+        whole = await self._whole_since()
         if whole > self._since:
             self._since = whole
             log.warning("retention took what came before: it is not judged", since=str(whole))
         if self._since == _EVER:
             self._next = await self._offsets(partitions, offsets.FIRST)
             return
-        found = await self._offsets(self._log, _ms(self._since))
-        found |= await self._offsets(self._outcomes, _ms(self._since - CLOCKS_APART))
+        # What is repeated within the span may lie before it.
+        found = await self._offsets(self._log, _ms(self._since, less=self._duplicates))
+        found |= await self._offsets(self._outcomes, _ms(self._since, less=CLOCKS_APART))
         ends = await self._offsets(partitions, offsets.END)
         self._next = {
             place: ends[place] if at == offsets.NONE else at for place, at in found.items()
@@ -159,11 +172,22 @@ class Reading:
         async with deadline(LIMITS.deadline_s, "where the topics begin and end"):
             return await offsets.since(self._client, places, at)
 
-    async def _whole_since(self, partitions: Collection[TopicPartition]) -> datetime:
-        """Give from when on every partition has all that was written to it.
+    async def _whole_since(self) -> datetime:
+        """Give from when on every partition has all that the audit needs.
 
         Retention by size takes verdicts first, as they are larger than what they are about: those
-        are not lost. One that has nothing left tells nothing, and is passed over.
+        are not lost. And where the log is cut, a record may repeat one that is gone.
+        """
+        log_since = await self._begin(self._log)
+        since = await self._begin(self._outcomes)
+        if log_since != _EVER:
+            since = max(since, log_since + self._duplicates)
+        return since + CLOCKS_APART if since != _EVER else _EVER
+
+    async def _begin(self, partitions: Collection[TopicPartition]) -> datetime:
+        """Give from when on each partition has all that was written to it.
+
+        One that has nothing left tells nothing, and is passed over.
         """
         firsts = await self._offsets(partitions, offsets.FIRST)
         cut = [partition for partition, first in firsts.items() if first]
@@ -171,7 +195,7 @@ class Reading:
             stamps = await offsets.stamps(self._client, cut, 0)
         latest = _ms(datetime.now(UTC) + CLOCKS_APART)  # no record may shift it beyond all others
         found = [at for at in stamps.values() if offsets.NONE < at <= latest]
-        return instant(max(found)) + CLOCKS_APART if found else _EVER
+        return instant(max(found)) if found else _EVER
 
     async def _step(self, ends: Mapping[TopicPartition, int] | None = None) -> None:
         """Read a little of everything, keeping the two sides near each other."""
@@ -211,14 +235,22 @@ class Reading:
 
     def _enter(self, place: TopicPartition, records: list[Record]) -> None:
         for record in records:
+            at_ms = record.timestamp
             try:
-                at = instant(record.timestamp)
-                if at < self._since:
-                    continue  # stamped before those that it stands behind
+                at = instant(at_ms)
+                transaction = decode_transaction(record.value or b"")
+            except OverflowError:  # stamped beyond all calendars
+                self._audit.poison(place.topic, place.partition, record.offset, at_ms)
+            except MessageError:
+                if at >= self._since:
+                    self._latest = max(self._latest, at)
+                    self._audit.poison(place.topic, place.partition, record.offset, at_ms)
+            else:
+                if at < self._since:  # or stamped before those that it stands behind
+                    self._audit.before(transaction, place.partition, at_ms)
+                    continue
                 self._latest = max(self._latest, at)
-                self._audit.transaction(decode_transaction(record.value or b""))
-            except (MessageError, OverflowError):  # also one stamped beyond all calendars
-                self._audit.poison(place.topic, place.partition, record.offset)
+                self._audit.transaction(transaction, place.partition, at_ms)
 
     def _match(self, topic: str, records: list[Record]) -> None:
         for record in records:
@@ -251,8 +283,8 @@ def _partitions(counts: Mapping[str, int], *names: str) -> frozenset[TopicPartit
     return frozenset(TopicPartition(name, at) for name in names for at in range(counts[name]))
 
 
-def _ms(moment: datetime) -> int:
-    return max(0, int(moment.timestamp() * 1000))
+def _ms(moment: datetime, *, less: timedelta = timedelta()) -> int:
+    return max(0, int((moment.timestamp() - less.total_seconds()) * 1000))
 
 
 def _said(findings: Findings, *, as_json: bool) -> str:

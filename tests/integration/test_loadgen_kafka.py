@@ -183,6 +183,22 @@ async def test_a_dead_letter_s_record_may_have_any_headers(detecting: TopicSetti
     assert found == Findings(poison=2, dead_letters=2)
 
 
+async def test_an_id_that_comes_again_is_owed_what_the_detector_owes_it(
+    detecting: TopicSettings,
+) -> None:
+    """Nothing within ten minutes, a verdict of its own later; wherever the audit begins."""
+    value = b'{"transaction_id":"t","source":"a","target":"b","amount":"1"}'
+    begin = datetime.now(UTC) - timedelta(hours=1)
+    for minute in (0, 9, 30):
+        at = begin + timedelta(minutes=minute)
+        write(detecting, detecting.transactions_topic, value, timestamp=_ms(at))
+    found = await audited(detecting, verify_settle=20)
+    assert found == Findings(transactions=2, repeats=1, verdicts=2)
+    since = (begin + timedelta(minutes=5)).isoformat()
+    found = await audited(detecting, verify_settle=20, verify_since=since)
+    assert found == Findings(transactions=1, repeats=1, verdicts=1)
+
+
 async def test_without_a_detector_everything_is_lost(log: Log) -> None:
     """Also what should have become a dead letter."""
     assert (await audited(log.settings)).lost == 51

@@ -6,6 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from compose.cli import app
+from detector import rulesfile
 from loadgen.settings import LoadgenSettings, VerifySettings
 from wire.errors import SettingsError
 from wire.settings import load
@@ -69,6 +70,12 @@ def test_a_time_to_verify_from_needs_an_offset(since: str) -> None:
     """RFC 3339, Unix milliseconds or earliest."""
     with pytest.raises(SettingsError, match="VERIFY_SINCE"):
         load(VerifySettings, verify_since=since)
+
+
+def test_an_audit_has_the_duplicates_window_of_the_shipped_rules() -> None:
+    """Else it would call a verdict lost, or doubled, that the detector is right about."""
+    shipped_ms = rulesfile.load(None).duplicates_ms
+    assert load(VerifySettings).verify_duplicates * 1000 == shipped_ms
 
 
 def test_a_time_to_verify_from_is_read() -> None:
