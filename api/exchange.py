@@ -15,6 +15,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 
 from api.edge import requestid
 from api.problems import Problem
+from api.transport import connection_of
 from wire import logs
 
 _FORBIDDEN: Final = bytes([*range(0x09), *range(0x0A, 0x20), 0x7F])
@@ -33,6 +34,8 @@ class Exchange(RequestResponseCycle):
 
     scope: Scope  # type: ignore[assignment] # uvicorn's own type knows no extensions
     _head: HTTPResponseStartEvent | None = None
+    _ends_by_closing = False
+    """Whether the end of the connection is that of the body, whose length nothing tells."""
 
     @property
     def is_whole(self) -> bool:
@@ -81,8 +84,24 @@ class Exchange(RequestResponseCycle):
                         self._write(whole)
                         return
                 headers = [*head["headers"], (requestid.HEADER, self.request_id.encode())]
+                self._choose_framing(head["headers"])
                 await super().send({**head, "headers": headers})
+        if self._ends_by_closing and message["type"] == "http.response.body":
+            self.expected_content_length = len(message.get("body", b""))
         await super().send(message)
+
+    def _choose_framing(self, headers: Headers) -> None:
+        """Send no chunks to who may not know them (RFC 9112, section 6.1), where uvicorn would."""
+        if self.scope["http_version"] == "1.1" or any(
+            name == b"content-length" for name, _ in headers
+        ):
+            return
+        self.keep_alive = False
+        self.chunked_encoding = False
+        self._ends_by_closing = True
+        connection = connection_of(self.scope)
+        if connection is not None:
+            connection.is_chunked = False
 
     def _whole(self, status: int, headers: Headers, body: bytes) -> bytes | None:
         """Put head and body together; None for an answer that wants more of uvicorn."""

@@ -20,11 +20,13 @@ WHOLE: Final = "fraudstream.whole"
 
 
 class Connection:
-    """The connection under a response whose body is sent in chunks (RFC 9112, section 7.1)."""
+    """The connection under a response whose body is sent in parts (RFC 9112, section 7.1)."""
 
-    __slots__ = ("_flow", "_transport")
+    __slots__ = ("_flow", "_transport", "is_chunked")
 
     def __init__(self, transport: asyncio.Transport, flow: FlowControl) -> None:
+        self.is_chunked = True
+        """Whether such a body is framed; else the connection's end is its end."""
         self._transport = transport
         self._flow = flow
 
@@ -34,8 +36,8 @@ class Connection:
             peer: socket.socket = self._transport.get_extra_info("socket")
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer_bytes)
 
-    def write(self, framed: bytes) -> bool:
-        """Write a framed chunk of the body; False, and nothing written, if much is waiting.
+    def write(self, chunk: bytes, framed: bytes) -> bool:
+        """Write a part of the body as is due here; False, and nothing written, if much is waiting.
 
         Or if the connection has gone: uvloop raises where asyncio is silent, and whoever streams
         into it is told of its end only some turns of the loop later.
@@ -43,7 +45,7 @@ class Connection:
         transport = self._transport
         if transport.is_closing() or transport.get_write_buffer_size() > HIGH_WATER_LIMIT:
             return False
-        transport.write(framed)
+        transport.write(framed if self.is_chunked else chunk)
         return True
 
     def rest(self, seconds: float) -> None:

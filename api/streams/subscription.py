@@ -78,7 +78,7 @@ class Subscription:
     def write(self, chunk: bytes, framed: bytes) -> None:
         """Write a chunk at once if nothing is before it; else queue it."""
         idle = self._reader is not None and not self._chunks
-        if not (idle and self.connection is not None and self.connection.write(framed)):
+        if not (idle and self.connection is not None and self.connection.write(chunk, framed)):
             self.offer(chunk)
 
     async def room(self) -> None:

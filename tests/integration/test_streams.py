@@ -237,6 +237,23 @@ async def test_heartbeats_are_comments(kafka_settings: KafkaSettings, serve_gate
         assert [beat.fields for beat in beats] == [[("", "heartbeat")]] * 3
 
 
+async def test_a_client_of_http_1_0_reads_the_stream_itself(
+    gateway: httpx.AsyncClient, writer: Writer
+) -> None:
+    """It does not know chunks: neither the first blocks nor live ones are framed."""
+    reader, speaker = await asyncio.open_connection(gateway.base_url.host, gateway.base_url.port)
+    speaker.write(b"GET /stream/fraud HTTP/1.0\r\nhost: localhost\r\n\r\n")
+    async with asyncio.timeout(DEADLINE_S):
+        head = await reader.readuntil(b"\r\n\r\n")
+        first, second = [await reader.readuntil(b"\n\n") for _ in range(2)]
+        await writer.write(FRAUD, 1)
+        while (block := await reader.readuntil(b"\n\n")) == b": heartbeat\n\n":
+            pass
+    speaker.close()
+    assert b"transfer-encoding" not in head
+    assert [first[:6], second[:3], block[:3]] == [b"retry:", b"id:", b"id:"]
+
+
 async def test_an_independent_parser_sees_what_was_written(
     gateway: httpx.AsyncClient, writer: Writer
 ) -> None:

@@ -164,6 +164,16 @@ async def test_a_client_of_http_1_0_is_told_that_the_connection_closes() -> None
     assert b"connection: close" in await answer(request("/whole", "1.0"))
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_a_client_of_http_1_0_is_sent_no_chunks(method: str) -> None:
+    """It does not know them: where nothing tells a body's length, it ends with the connection."""
+    head, _, body = (await answer(request("/parts", "1.0", method))).partition(b"\r\n\r\n")
+
+    assert body == (b"ok" if method == "GET" else b"")
+    assert b"transfer-encoding" not in head
+    assert b"connection: close" in head
+
+
 async def test_an_idle_connection_is_closed_and_a_busy_one_is_not() -> None:
     """The time counts from the last answer, not from the first."""
     async with connected() as (reader, writer):
@@ -291,10 +301,10 @@ def test_nothing_is_written_to_a_connection_that_has_gone() -> None:
         with theirs:
             _, writer = await asyncio.open_connection(sock=ours)
             connection = Connection(writer.transport, FlowControl(writer.transport))
-            assert connection.write(b"1\r\na\r\n")
+            assert connection.write(b"a", b"1\r\na\r\n")
             writer.transport.abort()
             await writer.wait_closed()
-            return connection.write(b"1\r\nb\r\n")
+            return connection.write(b"b", b"1\r\nb\r\n")
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         assert not runner.run(write_late())
