@@ -10,6 +10,7 @@ import time
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote_plus
 
 import httpx
 import msgspec
@@ -51,10 +52,11 @@ def provider(settings: KafkaSettings) -> AbstractTokenProvider:
     if settings.kafka_oauth_token_file is not None:
         return FileTokens(settings.kafka_oauth_token_file)
     secret = settings.kafka_oauth_client_secret
+    written = quote_plus if settings.kafka_oauth_header_urlencode else str
     return _shared(
         settings.kafka_oauth_token_url or "",
-        settings.kafka_oauth_client_id or "",
-        secret.get_secret_value() if secret else "",
+        written(settings.kafka_oauth_client_id or ""),
+        written(secret.get_secret_value() if secret else ""),
         settings.kafka_oauth_scope,
         settings.kafka_oauth_cafile,
     )
@@ -87,6 +89,7 @@ class ClientCredentials(AbstractTokenProvider):  # type: ignore[misc] # untyped 
     def __init__(
         self, url: str, client_id: str, secret: str, scope: str | None, cafile: Path | None
     ) -> None:
+        """Make it; id and secret go into the header as they are given here."""
         self._url = url
         self._login = httpx.BasicAuth(client_id, secret)
         self._form = {"grant_type": "client_credentials"} | ({"scope": scope} if scope else {})

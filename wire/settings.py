@@ -75,6 +75,11 @@ class KafkaSettings(Settings):
     )
     kafka_oauth_client_id: str | None = Field(None, description="client id there")
     kafka_oauth_client_secret: SecretStr | None = Field(None, description="client secret there")
+    kafka_oauth_header_urlencode: bool = Field(
+        False,
+        description="form-encode id and secret there, as RFC 6749, 2.3.1 has it; off as Kafka's "
+        "clients have it: many endpoints take them as they are",
+    )
     kafka_oauth_scope: str | None = Field(None, description="scope asked for there")
     kafka_oauth_cafile: FilePath | None = Field(
         None, description="PEM file of authorities to trust for the endpoint; else the system's"

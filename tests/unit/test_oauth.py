@@ -1,11 +1,14 @@
-"""Tokens for Kafka: which answers of a token endpoint are final."""
+"""Tokens for Kafka: how an endpoint is asked, and which of its answers are final."""
 
 import asyncio
+import base64
 
 import pytest
 from aiokafka.errors import AuthenticationFailedError, KafkaConnectionError
 
-from wire.oauth import ClientCredentials
+from tests.token_endpoint import token_endpoint
+from wire.oauth import ClientCredentials, provider
+from wire.settings import KafkaSettings, load
 
 
 @pytest.mark.parametrize(
@@ -34,3 +37,25 @@ async def test_only_a_refusal_of_the_client_is_final(status: int, error: type[Ex
     finally:
         server.close()
         await server.wait_closed()
+
+
+@pytest.mark.parametrize(
+    ("given", "written"),
+    [({}, b"an id:a+b/c%:d"), ({"kafka_oauth_header_urlencode": True}, b"an+id:a%2Bb%2Fc%25%3Ad")],
+    ids=["as Kafka's clients do", "as RFC 6749 says"],
+)
+async def test_the_client_signs_in_as_the_endpoint_reads_it(
+    given: dict[str, bool], written: bytes
+) -> None:
+    """Endpoints differ in whether they decode id and secret; what is meant is set."""
+    with token_endpoint() as endpoint:
+        endpoint.body = b'{"access_token":"t"}'
+        settings = load(
+            KafkaSettings,
+            kafka_oauth_token_url=endpoint.url,
+            kafka_oauth_client_id="an id",
+            kafka_oauth_client_secret="a+b/c%:d",
+            **given,
+        )
+        assert await provider(settings).token() == "t"
+        assert endpoint.authorization == f"Basic {base64.b64encode(written).decode()}"
