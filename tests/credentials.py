@@ -90,7 +90,7 @@ class Issuer:
         key: Any = None,
         **claims: Any,
     ) -> str:
-        """Sign a token; claims that are None are left out."""
+        """Sign a token; claims and headers that are None are left out."""
         whole = {
             "iss": ISSUER,
             "aud": AUDIENCE,
@@ -99,12 +99,13 @@ class Issuer:
             "scope": " ".join(sorted(SCOPES)),
         } | claims
         given = {name: value for name, value in whole.items() if value is not None}
+        named = {"kid": algorithm, "typ": "JWT"} | (header or {})
         # Not by jwt.encode, which refuses to make what others might send.
         return api_jws.encode(
             json.dumps(given).encode(),
             key or self.key(algorithm),
             algorithm,
-            {"kid": algorithm, "typ": "JWT"} | (header or {}),
+            {name: value for name, value in named.items() if value is not None},
         )
 
 

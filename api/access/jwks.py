@@ -5,7 +5,7 @@ PyJWT's own client of such URLs blocks, and asks again for every token that name
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import httpx
@@ -30,7 +30,10 @@ MAX_KEYS: Final = 100
 FETCH_S: Final = 5.0
 """Time that the URL gets to answer in."""
 
-KeyOf = Mapping[tuple[str | None, str], jwt.PyJWK]
+MAX_ALIKE: Final = 4
+"""Keys of one id, or of none, and one algorithm: each is tried on a token that names no other."""
+
+KeysOf = Mapping[tuple[str | None, str], Sequence[jwt.PyJWK]]
 """By key id and algorithm."""
 
 
@@ -45,7 +48,7 @@ class KeySet:
         """
         self._settings = settings
         self._on_change = on_change
-        self._keys: KeyOf = {}
+        self._keys: KeysOf = {}
         self._content = b""
         self._fetching: asyncio.Task[None] | None = None
         self._fetched_at = -float("inf")
@@ -54,13 +57,13 @@ class KeySet:
         if path is not None:
             self._take(self._read())
 
-    async def find(self, key_id: str | None, algorithm: str) -> jwt.PyJWK | None:
-        """Give the key that a token names; None if there is none.
+    async def find(self, key_id: str | None, algorithm: str) -> Sequence[jwt.PyJWK]:
+        """Give the keys that may be the one a token names, which is nearly always one.
 
         A key that is not known may be a new one: the URL is asked, if it was not just now.
         """
         found = self._find(key_id, algorithm)
-        if found is None and self._settings.api_jwt_jwks_url is not None:
+        if not found and self._settings.api_jwt_jwks_url is not None:
             pause = self._settings.api_jwt_unknown_key_seconds
             if self._fetching is not None or time.monotonic() - self._fetched_at >= pause:
                 await asyncio.wait({self._fetch()})  # others wait for it, too: it goes on
@@ -74,11 +77,11 @@ class KeySet:
             await asyncio.sleep(self._settings.api_jwt_refresh_seconds)
         await self.watch.run()
 
-    def _find(self, key_id: str | None, algorithm: str) -> jwt.PyJWK | None:
+    def _find(self, key_id: str | None, algorithm: str) -> Sequence[jwt.PyJWK]:
         if key_id is None and len(self._keys) == 1:  # it need not be named
-            ((_, of), key) = next(iter(self._keys.items()))
-            return key if of == algorithm else None
-        return self._keys.get((key_id, algorithm))
+            ((_, of), keys) = next(iter(self._keys.items()))
+            return keys if of == algorithm else ()
+        return self._keys.get((key_id, algorithm), ())
 
     def _fetch(self) -> asyncio.Task[None]:
         if self._fetching is None:
@@ -144,7 +147,7 @@ class KeySet:
         self._on_change()
 
 
-def parse(content: bytes) -> KeyOf:
+def parse(content: bytes) -> KeysOf:
     """Read the keys of a set that tokens may be signed with; others in it are passed over.
 
     Raises:
@@ -158,7 +161,13 @@ def parse(content: bytes) -> KeyOf:
         raise KeySetError("no JWK Set: not a JSON object with `keys`") from error
     if not isinstance(given, list) or len(given) > MAX_KEYS:
         raise KeySetError(f"no JWK Set: `keys` is no list of {MAX_KEYS} keys or fewer")
-    keys = {(each.key_id, each.algorithm_name): each for each in map(_usable, given) if each}
+    keys: dict[tuple[str | None, str], list[jwt.PyJWK]] = {}
+    for key in filter(None, map(_usable, given)):
+        alike = keys.setdefault((key.key_id, key.algorithm_name), [])
+        if len(alike) < MAX_ALIKE:
+            alike.append(key)
+        else:
+            log.warning("a key of the JWK Set is one too many", kid=key.key_id, most=MAX_ALIKE)
     if not keys:
         raise KeySetError(f"the JWK Set has no key for any of {', '.join(ALGORITHMS)}")
     return keys

@@ -3,8 +3,10 @@
 Of the key, not of the token, is known which algorithm a signature is checked with (RFC 8725, 3.1).
 """
 
+import contextlib
 import hashlib
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Any, Final
 
 import jwt
@@ -70,10 +72,10 @@ class Tokens:
             algorithm, key_id = header["alg"], header.get("kid")
             if algorithm not in ALGORITHMS:
                 raise CredentialError(f"a token must be signed by one of {', '.join(ALGORITHMS)}")
-            key = await self.keys.find(key_id, algorithm)
-            if key is None:
+            keys = await self.keys.find(key_id, algorithm)
+            if not keys:
                 raise CredentialError("the token is signed with a key that is not known")
-            return _principal(self._claims(token, key, algorithm), self._leeway)
+            return _principal(self._claims(token, keys, algorithm), self._leeway)
         except jwt.ExpiredSignatureError as error:
             raise CredentialError("the token has expired") from error
         except (jwt.InvalidIssuerError, jwt.InvalidAudienceError) as error:
@@ -83,7 +85,14 @@ class Tokens:
         except _ODD as error:
             raise CredentialError("the token is malformed") from error
 
-    def _claims(self, token: bytes, key: jwt.PyJWK, algorithm: str) -> dict[str, Any]:
+    def _claims(self, token: bytes, keys: Sequence[jwt.PyJWK], algorithm: str) -> dict[str, Any]:
+        *others, last = keys
+        for key in others:
+            with contextlib.suppress(jwt.InvalidSignatureError):  # it may be another's
+                return self._claims_by(key, token, algorithm)
+        return self._claims_by(last, token, algorithm)
+
+    def _claims_by(self, key: jwt.PyJWK, token: bytes, algorithm: str) -> dict[str, Any]:
         settings = self._settings
         return jwt.decode(
             token,

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
 from api.access import jwks
-from api.access.jwks import MAX_SET_BYTES
+from api.access.jwks import MAX_ALIKE, MAX_SET_BYTES
 from api.access.settings import AccessSettings
 from api.access.tokens import Tokens
 from api.errors import CredentialError, KeySetError
@@ -62,6 +62,24 @@ def test_only_keys_that_signatures_are_checked_with_are_taken() -> None:
     assert set(found) == {(name, name) for name in ALGORITHMS}
     with pytest.raises(KeySetError, match="no key for any of"):
         jwks.parse(json.dumps({"keys": others}).encode())
+
+
+def test_each_key_that_may_be_meant_is_tried(settings: AccessSettings) -> None:
+    """Of keys without an id, or with the same one; not of more than can be tried on each token."""
+    keys = [issuer().rsa, *(rsa.generate_private_key(65537, 2048) for _ in range(MAX_ALIKE))]
+    public = [RSAAlgorithm.to_jwk(key.public_key(), as_dict=True) for key in keys]
+    for given in ({}, {"kid": "same"}):
+        assert settings.api_jwt_jwks_file is not None
+        settings.api_jwt_jwks_file.write_text(
+            json.dumps({"keys": [{**key, "alg": "RS256", **given} for key in public]})
+        )
+        tokens = Tokens(settings)
+        named = {"kid": None} | given
+        signed = [issuer().token(key=key, header=named).encode() for key in keys]
+        for token in signed[:MAX_ALIKE]:
+            assert asyncio.run(tokens.check(token, time.time())).id == "jwt:anna"
+        with pytest.raises(CredentialError, match="not valid"):
+            asyncio.run(tokens.check(signed[-1], time.time()))
 
 
 class Endpoint:
