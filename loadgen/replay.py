@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
@@ -111,8 +112,9 @@ class Replay:
 
     def _rows(self) -> Iterator[tuple[int, Mapping[str, Any]]]:
         try:
-            with self._path.open(encoding="utf-8", newline="") as file:
-                if self._path.suffix in (".jsonl", ".ndjson"):
+            # Spreadsheets, and much that comes from Windows, begin UTF-8 with a byte order mark.
+            with self._path.open(encoding="utf-8-sig", newline="") as file:
+                if self._path.suffix.lower() in (".jsonl", ".ndjson"):
                     for number, line in enumerate(file, 1):
                         if line.strip():
                             yield number, _object(line)
@@ -128,7 +130,7 @@ def _object(line: str) -> Mapping[str, Any]:
     """Read one line of JSONL; what is no object has no columns."""
     try:
         found = json.loads(line, parse_float=str, parse_int=str)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -175,18 +177,27 @@ def _required(columns: Columns) -> set[str]:
 def _time(row: Mapping[str, Any], columns: Columns) -> float:
     if columns.time is None:
         return 0.0
-    text = str(row[columns.time])
+    text = _text(row, columns.time)
     try:
-        return float(text) * columns.unit
+        seconds = float(text) * columns.unit
     except ValueError:
         return datetime.fromisoformat(text).timestamp()
+    if not math.isfinite(seconds):
+        raise ValueError(f"{columns.time} is no time: {text}")
+    return seconds
+
+
+def _text(row: Mapping[str, Any], column: str) -> str:
+    if row[column] is None:  # null, or a line that is too short
+        raise ValueError(f"no {column}")
+    return str(row[column])
 
 
 def _payment(row: Mapping[str, Any], columns: Columns) -> Payment:
     payment = Payment(
-        str(row[columns.source]),
-        str(row[columns.target]),
-        Decimal(str(row[columns.amount])),
+        _text(row, columns.source),
+        _text(row, columns.target),
+        Decimal(_text(row, columns.amount)),
         str(row[columns.currency]) if columns.currency and row.get(columns.currency) else "EUR",
         _label(row, columns),
     )

@@ -67,6 +67,21 @@ def test_a_transaction_s_own_fields_are_known(tmp_path: Path) -> None:
     assert found[1].currency == "EUR"
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("windows.csv", "source,target,amount\r\na,b,1.5\r\n"),
+        ("windows.jsonl", '{"source":"a","target":"b","amount":1.5}\r\n'),
+        ("WINDOWS.JSONL", '{"source":"a","target":"b","amount":1.5}\r\n'),
+    ],
+)
+def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path: Path, name: str, text: str) -> None:
+    """UTF-8 as spreadsheets write it."""
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8-sig")
+    assert payments(path) == [Payment("a", "b", Decimal("1.5"), "EUR", ORDINARY)]
+
+
 def test_columns_can_be_named(tmp_path: Path) -> None:
     """Any file with three columns that mean source, target and amount."""
     path = tmp_path / "bank.csv"
@@ -89,12 +104,26 @@ def test_lines_that_are_no_transaction_are_counted(tmp_path: Path) -> None:
         "not json\n"
         '{"source":"a","target":"b","amount":"-1"}\n'
         '{"source":"","target":"b","amount":"1"}\n'
-        '{"source":"a","target":"b","amount":"2"}\n'
+        '{"source":null,"target":"b","amount":"1"}\n'
+        + "[" * 100_000
+        + '\n{"source":"a","target":"b","amount":"2"}\n'
     )
     tally = Tally()
     shots = list(Replay(path, None, tally).shots(iter(range(9)), batch=10))
     assert [payment.amount for payment in shots[0].payments] == [1, 2]
-    assert tally.unreadable == 3
+    assert tally.unreadable == 5
+
+
+@pytest.mark.parametrize("odd", ["a,b,1,nan", "a,b,1,-inf", "a,b,1,1e999", "a,b,1", "a"])
+def test_a_line_without_a_time_or_a_name_holds_up_no_other(tmp_path: Path, odd: str) -> None:
+    """Whether it comes first, and would be the beginning, or later, and would never be due."""
+    path = tmp_path / "odd.csv"
+    for lines in ([odd, "a,b,1,5", "a,b,1,7"], ["a,b,1,5", odd, "a,b,1,7"]):
+        path.write_text("\n".join(["source,target,amount,occurred_at", *lines]))
+        tally = Tally()
+        shots = Replay(path, None, tally).shots_at_own_pace(1.0, batch=1)
+        assert [shot.due for shot in shots] == [0.0, 2.0]
+        assert tally.unreadable == 1
 
 
 @pytest.mark.parametrize(
