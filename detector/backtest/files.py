@@ -18,7 +18,7 @@ import msgspec
 from detector.backtest.result import Reference
 from detector.backtest.trial import Case
 from detector.errors import BacktestError
-from wire.messages import Transaction
+from wire.messages import EARLIEST_MS, LATEST_MS, Transaction, encode
 
 _FIELDS: Final = frozenset(Transaction.__struct_fields__)
 
@@ -50,9 +50,21 @@ def _rows(path: Path, raw: IO[bytes]) -> Iterator[tuple[int, dict[str, Any]]]:
         else:
             for number, line in enumerate(raw, 1):
                 if line.strip():
-                    yield number, json.loads(line, parse_float=str, parse_int=str)
-    except (csv.Error, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise BacktestError(f"{path}: can't be read as {path.suffix or 'JSON'}: {error}") from None
+                    yield number, _parsed(path, number, line)
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise BacktestError(f"{path}: can't be read as .csv: {error}") from None
+
+
+def _parsed(path: Path, number: int, line: bytes) -> Any:
+    try:
+        return json.loads(line.decode("utf-8-sig"), parse_float=str, parse_int=str)
+    except json.JSONDecodeError as error:  # it counts lines, too, but has seen this one only
+        why = f"{error.msg} at character {error.colno}"
+    except UnicodeDecodeError as error:
+        why = str(error)
+    except RecursionError:
+        why = "nested too deep"
+    raise BacktestError(f"{path}: line {number}: can't be read as {path.suffix or 'JSON'}: {why}")
 
 
 def _case(row: Any, number: int, label_field: str | None) -> Case:
@@ -62,6 +74,7 @@ def _case(row: Any, number: int, label_field: str | None) -> Case:
     fields.setdefault("transaction_id", f"line-{number}")
     transaction = msgspec.convert(fields, Transaction, strict=False)
     transaction.check()
+    encode(transaction)  # an escape can name half of a character, which nothing can be written with
     return Case(transaction, _received_ms(row, transaction), _reference(row, label_field))
 
 
@@ -69,8 +82,11 @@ def _received_ms(row: dict[str, Any], transaction: Transaction) -> int:
     given = row.get("received_at")
     if given is None and transaction.occurred_at is None:
         raise ValueError("needs received_at or occurred_at")
-    if str(given).isdigit():
-        return int(str(given))
+    if str(given).isdecimal():
+        milliseconds = int(str(given))
+        if not EARLIEST_MS <= milliseconds <= LATEST_MS:
+            raise ValueError("received_at is beyond the year 9999")
+        return milliseconds
     moment = transaction.occurred_at if given is None else datetime.fromisoformat(str(given))
     if moment is None or moment.tzinfo is None:
         raise ValueError("received_at needs an offset from UTC")

@@ -12,6 +12,7 @@ from detector.backtest.result import Reference, Result
 from detector.backtest.settings import BacktestSettings
 from detector.backtest.trial import Case, Trial
 from detector.backtest.verdicts import SLACK_MS, Verdicts
+from detector.batch import read
 from detector.errors import BacktestError
 from detector.rules import RuleSet
 from detector.windows import WindowLimits
@@ -19,7 +20,7 @@ from wire import kafka, topics
 from wire.deadline import deadline
 from wire.errors import MessageError
 from wire.kafka import RawClient
-from wire.messages import Transaction, decode_transaction
+from wire.messages import Transaction
 from wire.records import Record
 
 Progress = Callable[[int, int], None]
@@ -118,7 +119,7 @@ class _Reading:
         trial = self._trial
         for record in records:
             try:
-                transaction = decode_transaction(record.value or b"")
+                transaction = read(record.value, record.timestamp)
             except MessageError:
                 self._result.refused += trial.first_ms is not None and not trial.over
                 continue

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple, Self
 from detector.backtest.cost import Cost
 from detector.engine import MAX_SCORE, Decided
 from detector.rules import RuleSet
-from wire.messages import Decision, Reason, Transaction, instant
+from wire.messages import EARLIEST_MS, Decision, Reason, Transaction, instant
 
 _LABELS: Final[dict[str, Decision]] = {
     **dict.fromkeys(("fraud", "1", "1.0", "true", "yes"), "fraud"),
@@ -119,7 +119,8 @@ class Timeline:
         """Give each bucket's begin (ms) and counts, the empty ones between too."""
         if self.buckets:
             for number in range(min(self.buckets), max(self.buckets) + 1):
-                yield number * self.width_ms, self.buckets.get(number, Counter())
+                begin_ms = max(number * self.width_ms, EARLIEST_MS)
+                yield begin_ms, self.buckets.get(number, Counter())
 
 
 class Result:

@@ -2,9 +2,9 @@
 
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import BeforeValidator, Field, FilePath
+from pydantic import BeforeValidator, Field, FilePath, model_validator
 
 from detector.windows import DEFAULT_LIMITS
 from wire.options import Option
@@ -81,3 +81,10 @@ class BacktestSettings(KafkaSettings):
     backtest_deadline_seconds: Annotated[float, Option("--deadline")] = Field(
         30.0, gt=0, le=900, description="longest wait for Kafka in one step, in seconds"
     )
+
+    @model_validator(mode="after")
+    def _judges_something(self) -> Self:
+        since, until = self.backtest_since, self.backtest_until
+        if since is not None and until is not None and since >= until:
+            raise ValueError("BACKTEST_SINCE is not before BACKTEST_UNTIL: nothing lies between")
+        return self

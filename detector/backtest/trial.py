@@ -8,7 +8,7 @@ from detector.backtest.result import Reference, Result
 from detector.engine import Engine
 from detector.rules import Check, Finding, Row, Rule, RuleSet
 from detector.windows import WindowLimits
-from wire.messages import Transaction
+from wire.messages import EARLIEST_MS, Transaction
 
 BATCH: Final = 1_000
 """Most cases that wait to be judged in one go."""
@@ -48,7 +48,7 @@ class Trial:
         self._result = result
         self._engine = Engine(result.rules, limits, self._timed)
         self._baseline = Engine(against, limits) if against else None
-        self._since_ms = since_ms or 0
+        self._since_ms = EARLIEST_MS if since_ms is None else since_ms
         self._until_ms = until_ms
         self.over = False
         """True when the range's end was seen."""

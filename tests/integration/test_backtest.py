@@ -206,3 +206,12 @@ async def test_a_headers_name_may_be_no_utf_8(judged, rules):
     result = await backtest(judged, rules=rules)
     assert (known.decided, known.missing, known.extra) == (result.decided - 1, 0, 0)
     assert (result.missing, result.extra) == (1, 1)
+
+
+async def test_a_record_of_no_year_is_no_transaction(kafka_settings):
+    """The detector puts it among the dead letters, so no verdict on it is missing."""
+    value = encode(Transaction("t", "a", "x", Decimal(1)))
+    await foreign.write(kafka_settings, kafka_settings.transactions_topic, value)
+    await foreign.write(kafka_settings, kafka_settings.transactions_topic, value, at_ms=-(10**15))
+    result = await backtest(kafka_settings)
+    assert (result.decided, result.missing, result.refused) == (1, 1, 1)

@@ -163,8 +163,17 @@ def test_numbers_in_json_stay_decimal(tmp_path):
             "fraud is neither fraud nor legit: 'maybe'",
         ),
         ("[1]", "line 1: expected a JSON object"),
-        ("{", "can't be read as .jsonl"),
-        ("\x00\xff", "can't be read as .jsonl"),
+        (
+            '{"source": "a", "target": "b", "amount": "1", "received_at": 253402300800000}',
+            "line 1: received_at is beyond the year 9999",
+        ),
+        (
+            '{"source": "\\ud800", "target": "b", "amount": "1", "received_at": 1, "fraud": 1}',
+            "line 1: 'utf-8' codec can't encode",
+        ),
+        ("\n \n{", "line 3: can't be read as .jsonl: Expecting property name"),
+        ("[" * 100_000, "line 1: can't be read as .jsonl: nested too deep"),
+        ("\x00\xff", "line 1: can't be read as .jsonl"),
     ],
 )
 def test_errors_name_file_and_line(tmp_path, line, complaint):
@@ -196,6 +205,12 @@ def test_times_are_milliseconds():
     """RFC 3339 is read exactly."""
     assert settings(since="1970-01-01T01:00:00.001+01:00").backtest_since == 1
     assert settings(since="earliest", until="latest").backtest_since is None
+
+
+def test_a_range_ends_after_it_begins():
+    """The other way round nothing would be judged, and nothing would differ."""
+    with pytest.raises(SettingsError, match="BACKTEST_SINCE is not before BACKTEST_UNTIL"):
+        settings(since=5, until=5)
 
 
 @pytest.mark.parametrize(("strict", "code"), [(True, 1), (False, 0)])

@@ -11,7 +11,7 @@ from detector.backtest.trial import Case, Trial
 from detector.engine import Engine
 from detector.windows import WindowLimits
 from tests.rules import STRICTER
-from wire.messages import Transaction
+from wire.messages import EARLIEST_MS, Transaction
 
 
 def test_costs_are_sampled_within_a_bound():
@@ -65,6 +65,25 @@ def test_a_timeline_has_few_buckets_and_loses_nothing(step):
         timeline.add(1_700_000_000_000 + number * step, "legit")
     assert len(list(timeline)) <= MAX_BUCKETS
     assert sum(counts.total() for _, counts in timeline) == 1_000
+
+
+def test_a_timeline_begins_with_the_calendar():
+    """A record of the year 1 makes buckets so wide that the first would begin before it."""
+    timeline = Timeline()
+    for time_ms in (EARLIEST_MS, 1_700_000_000_000):
+        timeline.add(time_ms, "legit")
+    begins = [begin_ms for begin_ms, _ in timeline]
+    assert begins[0] == EARLIEST_MS
+    assert sum(counts.total() for _, counts in timeline) == 2
+
+
+def test_without_a_beginning_all_is_judged():
+    """Also what is stamped before 1970, as the detector does."""
+    result = Result(rulesfile.load(None), "nothing", 0)
+    trial = Trial(result, limits=WindowLimits(), expects=False)
+    trial.take(Case(Transaction("t", "a", "x", Decimal(1)), -1))
+    trial.close()
+    assert (result.decided, result.replayed) == (1, 0)
 
 
 def test_shares_of_nothing_are_none():
