@@ -170,6 +170,18 @@ def test_the_example_rules_load() -> None:
     assert [rule.id for rule in rules.rules] == ["amount-limit", "velocity"]
 
 
+def test_the_example_s_volumes_hold_what_it_keeps() -> None:
+    """A thousand transactions a second for as long as records are kept, with a fifth left over."""
+    overlay = ROOT / "deploy/overlays/example"
+    generators = yaml.safe_load((overlay / "kustomization.yaml").read_text())["configMapGenerator"]
+    given = dict(literal.split("=", 1) for literal in generators[0]["literals"])
+    pool = next(document for _, document in documents() if document["kind"] == "KafkaNodePool")
+    (volume,) = pool["spec"]["storage"]["volumes"]
+    records = 1_000 * (200 + 400) * 3_600 * int(given["RETENTION_HOURS"])
+    open_segments = 3 * 12 * 2**30
+    assert (records + open_segments) * 1.25 < int(volume["size"].removesuffix("Gi")) * 2**30
+
+
 def test_grafana_finds_the_dashboard_and_its_data() -> None:
     """The files name the same data source and folders; every panel has a place and a number."""
     grafana = ROOT / "compose/grafana"
