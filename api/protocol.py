@@ -84,7 +84,10 @@ class Protocol(HttpToolsProtocol):
         )
 
     @property
-    def _peer(self) -> str:
+    def _peer(self) -> str | None:
+        """Whose connection this is; None: another process of the gateway."""
+        if self.server is not None and self.server == self._bounds.own:
+            return None
         return self.client[0] if self.client is not None else ""
 
     def data_received(self, data: bytes) -> None:

@@ -98,10 +98,12 @@ def serve(settings: ApiSettings) -> int:
     )
     exposure.check(settings, sock)
     sockets = [sock]
+    own = None
     if settings.api_worker_fd is not None:
         sockets.append(socket.socket(fileno=settings.api_worker_fd))
+        own = sockets[-1].getsockname()[:2]
     host, port = sock.getsockname()[:2]
-    connections = bounded(settings, max(1, files - OTHER_FILES))
+    connections = bounded(settings, max(1, files - OTHER_FILES), own)
     application = app.create(settings, on_loopback=is_loopback(host), connections=connections)
     gateway = application.gateway
     certificate = Certificate(settings, gateway.audit) if settings.api_tls_certificate else None

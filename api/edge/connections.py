@@ -41,8 +41,14 @@ class Connections:
         proxies: tuple[str, ...] = (),
         header_seconds: float = HEADER_TIMEOUT_S,
         header_bytes: int = HEADER_BYTES,
+        *,
+        own: tuple[str, int] | None = None,
     ) -> None:
-        """Take the bounds; `proxies` may have any number of connections each."""
+        """Take the bounds; `proxies` may have any number of connections each.
+
+        So may the gateway's other processes, who come to the address that is this one's own.
+        """
+        self.own = own
         self.header_seconds = header_seconds
         self.header_bytes = header_bytes
         self.refused = Counter[str]()
@@ -54,11 +60,14 @@ class Connections:
         """Connections there are now, without those refused."""
         self._addresses = Counter[str]()
 
-    def enter(self, address: str) -> Problem | None:
-        """Count a connection from an address; give the problem instead if it is one too many."""
+    def enter(self, address: str | None) -> Problem | None:
+        """Count a connection from an address; give the problem instead if it is one too many.
+
+        None: from another process of the gateway.
+        """
         if self.open >= self._most:
             return self._refuse(OVERLOADED, "api_connections", f" ({self._most}) is reached")
-        if address not in self._proxies:
+        if address is not None and address not in self._proxies:
             client = counted(address)
             if self._addresses[client] >= self._most_per_address:
                 limit = "api_connections_per_address"
@@ -67,10 +76,10 @@ class Connections:
         self.open += 1
         return None
 
-    def leave(self, address: str) -> None:
+    def leave(self, address: str | None) -> None:
         """Count a connection out that was counted in."""
         self.open -= 1
-        if address not in self._proxies:
+        if address is not None and address not in self._proxies:
             client = counted(address)
             self._addresses[client] -= 1
             if not self._addresses[client]:
@@ -91,12 +100,21 @@ class Connections:
         return Problem(kind, limit + said, limit=limit)
 
 
-def bounded(settings: EdgeSettings, files: int = _ANY) -> Connections:
-    """Make the bounds that settings say; `files` is how many connections can be open at all."""
+def bounded(
+    settings: EdgeSettings, files: int = _ANY, own: tuple[str, int] | None = None
+) -> Connections:
+    """Make the bounds that settings say.
+
+    Args:
+        settings: say most of them.
+        files: how many connections can be open at all.
+        own: the address at which the gateway's other processes reach this one.
+    """
     return Connections(
         min(settings.api_connections, files),
         settings.api_connections_per_address or _ANY,
         settings.trusted_proxies,
         settings.api_header_timeout,
         settings.api_header_bytes,
+        own=own,
     )

@@ -81,6 +81,19 @@ def test_what_one_asks_another_counts_once(parts: Parts) -> None:
     assert pretending == [77, 76, 75]
 
 
+def test_what_one_asks_another_takes_no_client_s_connection(parts: Parts) -> None:
+    """However few an address may have, as all the processes have the same one."""
+    shared, own = parts.gateway(workers=2, api_connections_per_address=1)
+    with client(own[0]) as one, client(own[1]) as other:
+        post(one, ID)
+        assert [look_up(each, ID).status_code for each in (one, other)] == [202, 202]
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(client(shared)) for _ in range(3)]
+        found = [each.get("/healthz").status_code for each in clients]
+    assert found[0] == 200
+    assert 429 in found
+
+
 def left_to(answer: httpx.Response) -> int:
     """Give how many requests are left to a client."""
     return int(answer.headers["ratelimit"].split("r=")[1].split(";")[0])
