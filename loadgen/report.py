@@ -38,7 +38,7 @@ def _lines(run: Summary) -> list[tuple[str, str]]:
         ("unreadable", f"{run.unreadable:,} lines" if run.unreadable else ""),
         ("POST", _latencies(run.latency_ms)),
     ]
-    if run.verification and run.due and not run.accepted:
+    if run.verification and (run.due or run.unreadable) and not run.accepted:
         lines.append(("NOT VERIFIED", "nothing was accepted"))
     elif run.verification:
         lines += _verification_lines(run.verification)

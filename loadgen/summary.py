@@ -76,7 +76,7 @@ class Summary(Struct, frozen=True):
 def make(settings: LoadgenSettings, total: Tally, seconds: float) -> Summary:
     """Sum a run up, and check what was asked of it."""
     verification = _verification(total) if settings.loadgen_verify else None
-    has_any = total.accepted > 0 or not total.due
+    has_any = total.accepted > 0 or not (total.due or total.unreadable)
     is_verified = verification is None or (verification.ok and has_any)
     values = _values(total, seconds)
     checked = [_checked(threshold, values) for threshold in settings.loadgen_threshold]
@@ -138,7 +138,7 @@ def _values(total: Tally, seconds: float) -> Mapping[tuple[str, str], float | No
     """Give every metric by its name and unit."""
     verdict = milliseconds(total.verdict_latency)
     counts = {
-        "errors": total.failed,
+        "errors": total.failed + total.cut_off,  # that no answer came in time is no success
         "late": total.late,
         "dropped": total.dropped,
         "fraud": total.fraud,

@@ -74,6 +74,21 @@ def test_a_threshold_is_checked_in_its_unit(threshold: str, held: bool) -> None:
     assert made(threshold).thresholds[0].held is held
 
 
+def test_what_got_no_answer_counts_among_the_errors() -> None:
+    """A server that stands still to the end of the run has refused nothing."""
+    settings = LoadgenSettings(loadgen_threshold="errors<50%", loadgen_duration=SECONDS)
+    found = summary.make(settings, Tally(due=100, sent=64, dropped=36, cut_off=64), SECONDS)
+    assert [(each.value, each.held) for each in found.thresholds] == [(100.0, False)]
+
+
+def test_a_file_of_which_nothing_can_be_read_verifies_nothing() -> None:
+    """It leaves nothing due, and so nothing that could be lost."""
+    settings = LoadgenSettings(loadgen_verify=True)
+    found = summary.make(settings, Tally(unreadable=3), SECONDS)
+    assert not found.ok
+    assert "NOT VERIFIED" in report.text(found)
+
+
 def test_the_json_is_one_object() -> None:
     """Numbers as numbers; what was not measured is null."""
     found = json.loads(encode(summary.make(LoadgenSettings(), Tally(), 1.0)))
