@@ -114,8 +114,9 @@ class Trial:
         ):
             if decided is None:
                 self._result.duplicates += 1
-                # A reference that remembers ids for a shorter time decides what these do not.
-                self._result.extra += reference is not None
+                # A reference that remembers ids for a shorter time decides what these do not; a
+                # label is no decision.
+                self._result.extra += self._expects and reference is not None
             else:
                 self._result.add(transaction, at, decided, reference, expected=self._expects)
 

@@ -119,6 +119,8 @@ def test_duplicates_have_no_decision(tmp_path):
     path.write_text(f"{line}\n\n{line}\n")
     result = find(settings(input=path))
     assert (result.decided, result.duplicates) == (1, 1)
+    labelled = find(settings(input=path, label="fraud"))
+    assert (labelled.confusion.total(), labelled.extra, labelled.same) == (1, 0, True)
 
 
 def test_csv_and_jsonl_are_read_alike(tmp_path, lines):
