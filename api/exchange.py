@@ -84,7 +84,9 @@ class Exchange(RequestResponseCycle):
                         self._write(whole)
                         return
                 headers = [*head["headers"], (requestid.HEADER, self.request_id.encode())]
-                self._choose_framing(head["headers"])
+                self._choose_framing(headers)
+                if not self.keep_alive:  # whatever the application says of the connection
+                    headers = [each for each in headers if each[0] != b"connection"]
                 await super().send({**head, "headers": headers})
         if self._ends_by_closing and message["type"] == "http.response.body":
             self.expected_content_length = len(message.get("body", b""))

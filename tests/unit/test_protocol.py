@@ -44,7 +44,7 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
             await send(start((b"content-length", b"2")))
             await send({"type": "http.response.body", "body": b"ok"})
         case "/parts":
-            await send(start())
+            await send(start((b"connection", b"keep-alive")))  # as sse-starlette does
             await send({"type": "http.response.body", "body": b"o", "more_body": True})
             await send({"type": "http.response.body", "body": b"k"})
         case "/fails":
@@ -171,7 +171,15 @@ async def test_a_client_of_http_1_0_is_sent_no_chunks(method: str) -> None:
 
     assert body == (b"ok" if method == "GET" else b"")
     assert b"transfer-encoding" not in head
-    assert b"connection: close" in head
+    assert [line for line in head.split(b"\r\n") if b"connection" in line] == [b"connection: close"]
+
+
+async def test_a_client_that_asks_for_it_is_told_once_that_the_connection_closes() -> None:
+    """Also where the application says that it stays."""
+    asked = request("/parts").replace(b"host", b"connection: close\r\nhost")
+    head, _, _ = (await answer(asked)).partition(b"\r\n\r\n")
+
+    assert [line for line in head.split(b"\r\n") if b"connection" in line] == [b"connection: close"]
 
 
 async def test_an_idle_connection_is_closed_and_a_busy_one_is_not() -> None:
