@@ -27,7 +27,7 @@ from pydantic_settings import NoDecode
 from loadgen import schedule, thresholds
 from loadgen.payments import Expectation
 from loadgen.thresholds import Threshold
-from wire.messages import instant
+from wire.messages import LATEST_MS, instant
 from wire.options import Option
 from wire.settings import KafkaSettings
 
@@ -60,6 +60,8 @@ def _since(text: str) -> datetime | None:
     if text == "earliest":
         return None
     if text.isdecimal():
+        if int(text) > LATEST_MS:
+            raise ValueError("a time is not beyond the year 9999")
         return instant(int(text))
     found = datetime.fromisoformat(text)
     if found.tzinfo is None:

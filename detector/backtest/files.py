@@ -18,7 +18,7 @@ import msgspec
 from detector.backtest.result import Reference
 from detector.backtest.trial import Case
 from detector.errors import BacktestError
-from wire.messages import EARLIEST_MS, LATEST_MS, Transaction, encode
+from wire.messages import LATEST_MS, Transaction, encode
 
 _FIELDS: Final = frozenset(Transaction.__struct_fields__)
 
@@ -84,7 +84,7 @@ def _received_ms(row: dict[str, Any], transaction: Transaction) -> int:
         raise ValueError("needs received_at or occurred_at")
     if str(given).isdecimal():
         milliseconds = int(str(given))
-        if not EARLIEST_MS <= milliseconds <= LATEST_MS:
+        if milliseconds > LATEST_MS:
             raise ValueError("received_at is beyond the year 9999")
         return milliseconds
     moment = transaction.occurred_at if given is None else datetime.fromisoformat(str(given))

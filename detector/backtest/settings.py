@@ -7,6 +7,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import BeforeValidator, Field, FilePath, model_validator
 
 from detector.windows import DEFAULT_LIMITS
+from wire.messages import LATEST_MS
 from wire.options import Option
 from wire.settings import KafkaSettings
 
@@ -20,6 +21,8 @@ def _instant(value: object) -> object:
         return None
     text = str(value)
     if text.isascii() and text.isdigit():
+        if int(text) > LATEST_MS:
+            raise ValueError("a time is not beyond the year 9999")
         return int(text)
     try:
         moment = datetime.fromisoformat(text)

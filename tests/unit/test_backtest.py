@@ -209,6 +209,12 @@ def test_times_are_milliseconds():
     assert settings(since="earliest", until="latest").backtest_since is None
 
 
+def test_times_are_of_the_calendar():
+    """Kafka could not be asked for others."""
+    with pytest.raises(SettingsError, match=r"BACKTEST_UNTIL.*year 9999"):
+        settings(until="253402300800000")
+
+
 def test_a_range_ends_after_it_begins():
     """The other way round nothing would be judged, and nothing would differ."""
     with pytest.raises(SettingsError, match="BACKTEST_SINCE is not before BACKTEST_UNTIL"):

@@ -65,8 +65,8 @@ def test_what_does_not_go_together_is_refused(given: dict[str, object]) -> None:
         load(LoadgenSettings, **given)
 
 
-@pytest.mark.parametrize("since", ["yesterday", "2026-01-01T00:00:00"])
-def test_a_time_to_verify_from_needs_an_offset(since: str) -> None:
+@pytest.mark.parametrize("since", ["yesterday", "2026-01-01T00:00:00", "253402300800000"])
+def test_a_time_to_verify_from_is_one_of_the_calendar_with_an_offset(since: str) -> None:
     """RFC 3339, Unix milliseconds or earliest."""
     with pytest.raises(SettingsError, match="VERIFY_SINCE"):
         load(VerifySettings, verify_since=since)
