@@ -17,8 +17,9 @@ from api.edge import requestid
 from api.edge.addresses import with_mapped
 from api.edge.connections import Connections
 from api.edge.cors import Cors
-from api.exchange import Exchange
+from api.exchange import Exchange, Take
 from api.gateway import Gateway
+from api.ingest import direct
 from api.ingest import openapi as transactions
 from api.settings import ApiSettings
 from api.streams import endpoint as streams
@@ -86,22 +87,27 @@ class Application(FastAPI):
         else:
             await self._hosts.refuse().response()(scope, receive, send)
 
-    def take(self, exchange: Exchange) -> bool:
-        """Take a POST of one transaction that came whole, where nothing stands round the routes.
+    def taker(self, scope: Scope) -> Take | None:
+        """Give what takes a POST of one transaction, where nothing stands round the routes.
 
-        See api.exchange.Take; to who may not come in, or asks for anything else, the way is
+        See api.exchange.Taker; to who may not come in, or asks for anything else, the way is
         `__call__`.
         """
-        scope = exchange.scope
-        gate = self.gateway.gate
-        return (
+        is_taken = (
             self._is_plain
             and scope["method"] == "POST"
             and scope["path"] == "/transactions"
             and (self._hosts is None or self._hosts.allow(scope["headers"]))
-            and (gate is None or gate.admits(scope))
-            and self.gateway.ingest.direct.take(exchange)
+            and direct.is_plain(scope["headers"])
         )
+        if not is_taken:
+            return None
+        return self._take if self.gateway.gate is not None else self.gateway.ingest.direct.take
+
+    def _take(self, exchange: Exchange) -> bool:
+        gate = self.gateway.gate
+        admitted = gate is None or gate.admits(exchange.scope)
+        return admitted and self.gateway.ingest.direct.take(exchange)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         gate, limits = self.gateway.gate, self.gateway.limits

@@ -6,11 +6,13 @@ And most requests come whole, too. An application may take such a one as it is a
 from wherever that is known: that spares a task, its wake-ups, and an event for each step.
 """
 
+import asyncio
 from collections.abc import Callable, Iterable
 from typing import ClassVar, Final
 
 from starlette.types import Scope
 from uvicorn._types import ASGISendEvent, HTTPResponseStartEvent
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 from api.edge import requestid
@@ -60,6 +62,22 @@ class Exchange(RequestResponseCycle):
         assert whole is not None  # noqa: S101 - its length is told, and it is not framed otherwise
         self._write(whole)
         self.on_response = _nothing  # uvicorn's task does the same: the connection is let go of
+
+    def answer_written(self, head: bytes, body: bytes) -> None:
+        """Answer a request that was taken with a head that needs no looking through.
+
+        Args:
+            head: status line and headers, with the body's length, without the last line's end.
+            body: of that length.
+        """
+        if self.transport.is_closing():
+            return
+        lines = [head, b"x-request-id: " + self.request_id.encode(), *joined(self.default_headers)]
+        if not self.keep_alive:
+            lines.append(b"connection: close")
+        lines += (b"", body)
+        self._write(b"\r\n".join(lines))
+        self.on_response = _nothing
 
     def refuse(self, problem: Problem) -> None:
         """Answer a request that was taken with a problem."""
@@ -142,11 +160,53 @@ def _nothing() -> None:
     """Do nothing: there is nobody to be told any more."""
 
 
-Take = Callable[[Exchange], bool]
-"""An application's method `take`: take a whole request, to answer it once, now or later.
+class _Unheard(asyncio.Event):
+    """The event of requests for which nothing waits."""
 
-Or leave it as it was, and give False: then the application is called for it (ASGI). Whatever fails
-must be answered, too.
+    def set(self) -> None:
+        """Tell nobody."""
+
+
+class Known(Exchange):
+    """An exchange whose request came whole, under a head that is known (api/heads.py).
+
+    Of what uvicorn notes of each request, the most is the same for all of these; what their answers
+    by ASGI would need is left out.
+    """
+
+    more_body = False
+    waiting_for_100_continue = False
+    keep_alive = True
+    disconnected = False
+    response_started = False
+    response_complete = False
+    message_event: asyncio.Event = _Unheard()
+
+    def __init__(
+        self,
+        scope: Scope,
+        body: bytes,
+        connection: tuple[asyncio.Transport, FlowControl],
+        default_headers: list[tuple[bytes, bytes]],
+        on_response: Callable[..., None],
+    ) -> None:
+        self.scope = scope
+        self.body = body  # type: ignore[assignment] # uvicorn gathers it in a bytearray
+        self.transport, self.flow = connection
+        self.default_headers = default_headers
+        self.on_response = on_response
+
+
+Take = Callable[[Exchange], bool]
+"""Takes a whole request, to answer it once, now or later.
+
+Or leaves it as it was, and gives False: then the application is called for it (ASGI). Whatever
+fails must be answered, too.
+"""
+Taker = Callable[[Scope], Take | None]
+"""An application's method `taker`: tells by a request's head alone who may take such requests.
+
+For the same head it must tell the same each time; what changes is for who takes them.
 """
 
 

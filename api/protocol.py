@@ -16,7 +16,8 @@ from uvicorn.server import ServerState
 from api.edge import requestid
 from api.edge.addresses import unmapped
 from api.edge.connections import Connections
-from api.exchange import Exchange, Take, joined
+from api.exchange import Exchange, Known, Taker, joined
+from api.heads import Head, Heads
 from api.problems import BAD_REQUEST, Problem
 from api.transport import CONNECTION, WHOLE, Connection
 from wire import logs
@@ -28,8 +29,9 @@ MAX_HEADERS: Final = 100
 class Protocol(HttpToolsProtocol):
     """Puts connection and request id into each request's scope; notes when its body is whole.
 
-    Two things are cheaper than in uvicorn, as they are done for every request: an answer in one
-    piece is written in one, and one timer watches over a connection for all of its life.
+    Three things are cheaper than in uvicorn, as they are done for every request: an answer in one
+    piece is written in one, one timer watches over a connection for all of its life, and a whole
+    request whose head has come before is not parsed, if it is one that the application takes.
 
     And a client can hold on to less: connections are counted, a request's header must arrive in
     time and is bounded, and so is what a client sends that brings no request on (chunk extensions,
@@ -48,6 +50,8 @@ class Protocol(HttpToolsProtocol):
     """Bytes that have come and brought neither a header's end nor a part of a body."""
     _upgrades = False
     """Whether the request whose header has come wants to go on in another protocol."""
+    _between = True
+    """Whether what comes next begins a request."""
     _new: tuple[Exchange, ASGI3Application] | None = None
     """A request whose header is among what is being read, and which is next to be answered."""
     _answering: RequestResponseCycle | None = None
@@ -61,10 +65,12 @@ class Protocol(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
         *,
         connections: Connections | None = None,
+        heads: Heads | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._bounds = connections or _UNBOUNDED
-        self._take: Take | None = getattr(self.app, "take", None)
+        self._heads = heads or Heads()
+        self._taker: Taker | None = getattr(self.app, "taker", None)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin a connection, or refuse it."""
@@ -93,6 +99,10 @@ class Protocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Take what has come."""
         self._idle_since = None
+        begins = self._between
+        known = self._heads.find(data) if begins else None
+        if known is not None and self._takes(*known):
+            return
         self._unparsed += len(data)
         left: bytes | memoryview = data
         try:
@@ -108,8 +118,28 @@ class Protocol(HttpToolsProtocol):
             if self._unparsed > self._bounds.header_bytes:
                 self._refuse(self._bounds.too_large())
         if self._new is not None:
-            new, self._new = self._new, None
-            self._begin(*new)
+            (exchange, app), self._new = self._new, None
+            self._answering = exchange
+            if known is not None or not self._offer(exchange, app, data if begins else b""):
+                super()._start_asgi_task(exchange, app)
+
+    def _takes(self, head: Head, body: bytes) -> bool:
+        """Have a request taken that need not be parsed; False, and nothing done, if it must be."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            return False  # it has to wait behind another
+        scope = {**head.scope, "client": self.client, requestid.SCOPE: requestid.made()}
+        exchange = Known(
+            scope,
+            body,
+            (self.transport, self.flow),
+            self.server_state.default_headers,
+            self.on_response_complete,
+        )
+        if not exchange.is_whole or not head.take(exchange):
+            return False
+        self.cycle = self._answering = exchange
+        self._unparsed = 0
+        return True
 
     def _stays(self) -> bool:
         """Read a request that wants to go on in another protocol as if it did not.
@@ -130,6 +160,7 @@ class Protocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Begin a request."""
         super().on_message_begin()
+        self._between = False
         self._has_host = False
         self._given_id = None
         self.scope["extensions"] = {CONNECTION: {"connection": self._connection}}
@@ -175,6 +206,7 @@ class Protocol(HttpToolsProtocol):
         if self._upgrades:
             return
         super().on_message_complete()
+        self._between = True
         self._unparsed = 0
         self.scope["extensions"][WHOLE] = {}
 
@@ -251,12 +283,16 @@ class Protocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._new = cast("Exchange", cycle), app  # its body may have come with the header
 
-    def _begin(self, exchange: Exchange, app: ASGI3Application) -> None:
-        """Answer a request by a task, unless the application takes it as it is."""
-        self._answering = exchange
-        take = self._take
-        if take is None or app is not self.app or not exchange.is_whole or not take(exchange):
-            super()._start_asgi_task(exchange, app)
+    def _offer(self, exchange: Exchange, app: ASGI3Application, data: bytes) -> bool:
+        """Have a whole request taken as it is; `data` begins with it, if there is any."""
+        if self._taker is None or app is not self.app or not exchange.is_whole:
+            return False
+        take = self._taker(exchange.scope)
+        if take is None or not take(exchange):
+            return False
+        if data and exchange.keep_alive and self._given_id is None:
+            self._heads.note(data, exchange.scope, len(exchange.body), take)
+        return True
 
 
 _UNBOUNDED: Final = Connections()

@@ -18,6 +18,7 @@ from api.addresses import is_loopback
 from api.edge import headers
 from api.edge.connections import bounded
 from api.gateway import Gateway
+from api.heads import Heads
 from api.protocol import Protocol
 from api.settings import ApiSettings
 from api.tls import Certificate
@@ -124,7 +125,7 @@ def configured(
     return uvicorn.Config(
         application,
         loop=settings.api_event_loop,
-        http=partial(Protocol, connections=gateway.connections),  # type: ignore[arg-type] # makes one
+        http=partial(Protocol, connections=gateway.connections, heads=Heads()),  # type: ignore[arg-type] # makes one
         ws="none",
         lifespan="on",
         log_config=None,

@@ -18,20 +18,34 @@ class Answer(NamedTuple):
 
 _JSON: Final = (b"content-type", b"application/json")
 _NO_STORE: Final = (b"cache-control", b"no-store")
+_ACCEPTED: Final = (
+    b'{"transaction_id":%b,"status":"accepted","topic":"%b","partition":%d,"offset":%d}'
+)
+_ACCEPTED_HEAD: Final = (
+    b"HTTP/1.1 202 Accepted\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
+    b"location: /transactions/%b"
+)
 # These characters stand for themselves both in JSON and in a URL's path (RFC 3986, unreserved).
 _plain: Final = re.compile(r"[A-Za-z0-9._~-]+", re.ASCII).fullmatch
 
 
 def accepted(transaction_id: str, topic: bytes, partition: int, offset: int) -> Answer:
     """Say that Kafka has the transaction; `topic` is the topic's name."""
-    body = b'{"transaction_id":%b,"status":"accepted","topic":"%b","partition":%d,"offset":%d}' % (
-        quoted(transaction_id),
-        topic,
-        partition,
-        offset,
-    )
+    body = _ACCEPTED % (quoted(transaction_id), topic, partition, offset)
     address = (b"location", location(transaction_id))
     return Answer(202, [_JSON, (b"content-length", b"%d" % len(body)), address], body)
+
+
+def accepted_written(
+    transaction_id: str, topic: bytes, partition: int, offset: int
+) -> tuple[bytes, bytes]:
+    """Say the same as `accepted`: status line and headers as they are sent, and the body."""
+    if _plain(transaction_id):
+        name = transaction_id.encode()
+        body = _ACCEPTED % (b'"%b"' % name, topic, partition, offset)
+        return _ACCEPTED_HEAD % (len(body), name), body
+    body = _ACCEPTED % (quoted(transaction_id), topic, partition, offset)
+    return _ACCEPTED_HEAD % (len(body), quote(transaction_id, safe="").encode()), body
 
 
 def decided(

@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -30,6 +31,14 @@ class Counts:
         """Count an answer to a request that began then, on the monotonic clock."""
         self.requests[status] += 1
         self.seconds[_outcome(status)].observe(time.monotonic() - began)
+
+    def answered_together(self, status: int, began: Sequence[float]) -> None:
+        """Count answers given at once to requests that began then, on the monotonic clock."""
+        self.requests[status] += len(began)
+        now = time.monotonic()
+        observe = self.seconds[_outcome(status)].observe
+        for each in began:
+            observe(now - each)
 
     def refused(self, kind: Kind, began: float) -> None:
         """Count an answer with a problem."""

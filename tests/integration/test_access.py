@@ -2,10 +2,13 @@
 
 import asyncio
 import contextlib
+import json
 import re
+import socket
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any, Final
 
@@ -140,6 +143,37 @@ def test_a_line_feed_opens_no_stream(guarded: Guarded) -> None:
                 assert client.get(path + odd).status_code == 404
             for odd in ("//", "/.", "/%2e", "/x/.."):
                 assert client.get(odd + path).status_code in (403, 404)
+
+
+def test_a_key_is_asked_for_anew_with_each_request(guarded: Guarded) -> None:
+    """On one connection, with the very same bytes, until the key is revoked; and not after."""
+    key = guarded.keys.add("transactions:write")
+    body = json.dumps(BODY)
+    lines = [
+        "POST /transactions HTTP/1.1",
+        "Host: localhost",
+        "Content-Type: application/json",
+        f"Authorization: Bearer {key}",
+        f"Content-Length: {len(body)}",
+        "",
+        body,
+    ]
+    with guarded.client() as client:
+        until(lambda: client.post("/transactions", json=BODY, headers=bearer(key)).is_success)
+    address = httpx.URL(guarded.url)
+    with socket.create_connection((address.host, address.port or 0)) as connection:
+
+        def post() -> int:
+            connection.sendall("\r\n".join(lines).encode())
+            answer = HTTPResponse(connection)
+            answer.begin()
+            answer.read()
+            return answer.status
+
+        assert [post() for _ in range(3)] == [202] * 3
+        guarded.keys.revoke(key)
+        until(lambda: post() == 401)
+        assert [post() for _ in range(3)] == [401] * 3
 
 
 def test_refusals_say_what_is_missing(guarded: Guarded) -> None:

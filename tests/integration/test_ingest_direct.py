@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from api.ingest.answers import accepted_written
 from wire.settings import KafkaSettings
 
 VALID = b'{"source":"a","target":"b","amount":1,"transaction_id":"t/1"}'
@@ -62,6 +63,34 @@ async def test_a_request_is_answered_alike_in_one_piece_and_in_two(
     assert whole[0].split()[1] == status
 
 
+@pytest.mark.parametrize("name", ["t1", "t/1", "ä"])
+async def test_a_request_is_answered_alike_whether_its_head_came_before(
+    shared_gateway: httpx.AsyncClient, name: str
+) -> None:
+    """The same status, headers and body, but for the offset, the moment and the request's id."""
+    assert shared_gateway.base_url.port is not None
+    address = shared_gateway.base_url.host, shared_gateway.base_url.port
+    reader, writer = await asyncio.open_connection(*address)
+    body = json.dumps({"source": "a", "target": "b", "amount": 1, "transaction_id": name}).encode()
+    head = f"POST /transactions HTTP/1.1\r\nHost: localhost\r\nX: {name.encode().hex()}\r\n"
+    head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    answered = []
+    ids = set()
+    for _ in range(3):
+        writer.write(head.encode() + body)
+        status, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")[:-2]
+        named = dict(line.split(": ", 1) for line in lines)
+        document = json.loads(await reader.readexactly(int(named.pop("content-length"))))
+        ids.add(named.pop("x-request-id"))
+        answered.append((status, [*named], named["location"], {**document, "offset": 0}))
+    writer.close()
+
+    assert answered == [answered[0]] * 3
+    assert answered[0][0] == "HTTP/1.1 202 Accepted"
+    assert answered[0][3]["transaction_id"] == name
+    assert len(ids) == 3
+
+
 async def test_those_of_a_batch_that_failed_are_told_which_they_were(
     kafka_settings: KafkaSettings,
     serve_application: Callable[..., Any],
@@ -106,14 +135,13 @@ async def test_a_fault_in_one_answer_spares_the_others(
     """What can't be answered is cut off; all that came with it are answered."""
     async with serve_application(kafka_settings) as (client, application):
         ingest = application.gateway.ingest
-        note = ingest._verdicts.accepted
 
-        def fail(transaction_id: str) -> None:
+        def fail(transaction_id: str, *place: Any) -> tuple[bytes, bytes]:
             if transaction_id == "t3":
                 raise ZeroDivisionError
-            note(transaction_id)
+            return accepted_written(transaction_id, *place)
 
-        monkeypatch.setattr(ingest._verdicts, "accepted", fail)
+        monkeypatch.setattr("api.ingest.answers.accepted_written", fail)
         answers = await asyncio.gather(
             *(
                 client.post(

@@ -12,7 +12,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 
 from api import listener
-from api.exchange import Exchange
+from api.edge import requestid
+from api.exchange import Exchange, Known, Take
+from api.heads import MOST_BYTES, MOST_HEADS, Heads
 from api.protocol import Protocol
 from api.transport import Connection, connection_of
 
@@ -64,9 +66,13 @@ class Taking:
         self.called = asyncio.Event()
         self._padding = b" " * padding
 
+    def taker(self, scope: Scope) -> Take | None:
+        """Take what is not to be left."""
+        return None if scope["path"] == "/left" else self.take
+
     def take(self, exchange: Exchange) -> bool:
         """Take a request and answer it in the next turn, unless it is one to keep or to leave."""
-        if exchange.scope["path"] == "/left":
+        if exchange.body == b"no":
             return False
         self.taken.append(exchange)
         self.asked.set()
@@ -92,13 +98,13 @@ class Taking:
 
 @asynccontextmanager
 async def connected(
-    application: ASGIApp = app,
+    application: ASGIApp = app, http: type[Protocol] = Protocol
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     """Connect to a server of that application."""
     sock = listener.bind("127.0.0.1", 0)
     config = uvicorn.Config(
         application,
-        http=Protocol,
+        http=http,
         lifespan="off",
         log_config=None,
         proxy_headers=False,
@@ -221,6 +227,86 @@ async def test_only_a_whole_request_is_taken(parts: list[bytes], by: bytes) -> N
 
     assert received.endswith(b"\r\n\r\n" + by)
     assert b"connection: close" in received
+
+
+HEAD = POST.replace(b"connection: close\r\n", b"") + b"\r\n"
+
+
+async def test_a_head_that_came_before_is_not_parsed_again() -> None:
+    """Its request is the same to who takes it, with its own body and an id of its own."""
+    application = Taking()
+    async with connected(application) as (reader, writer):
+        for body in (b"{}", b"[]"):
+            writer.write(HEAD + body)
+            await reader.readuntil(b"taken")
+
+    first, second = application.taken
+    assert [isinstance(each, Known) for each in application.taken] == [False, True]
+    assert [bytes(each.body) for each in application.taken] == [b"{}", b"[]"]
+    assert first.request_id != second.request_id
+    parsed, known = (
+        {key: value for key, value in each.scope.items() if key != requestid.SCOPE}
+        for each in application.taken
+    )
+    assert known == {key: parsed[key] for key in known}
+
+
+@pytest.mark.parametrize(
+    ("parts", "by"),
+    [
+        ([HEAD, b"{}"], [b"called"]),
+        ([HEAD + b"{", b"}"], [b"called"]),
+        ([HEAD[:-1], HEAD[-1:] + b"{}"], [b"taken"]),
+        ([HEAD + b"no"], [b"called"]),
+        ([b"\r\n" + HEAD + b"{}"], [b"taken"]),
+        ([HEAD + b"{}" + HEAD + b"{}"], [b"taken", b"called"]),
+        ([HEAD.replace(b" 2", b" 3") + b"{ }" + HEAD + b"{}"], [b"taken", b"called"]),
+        ([HEAD + b"{}" + POST[:9], POST[9:] + b"\r\n{}"], [b"taken", b"taken"]),
+    ],
+    ids=["body later", "in two", "head in two", "left", "empty line", "two", "longer", "and more"],
+)
+async def test_a_head_that_came_before_is_known_by_all_of_it(
+    parts: list[bytes], by: list[bytes]
+) -> None:
+    """What does not come as it came then is parsed, and so is what follows."""
+    application = Taking()
+    read = asyncio.Queue[bytes]()
+
+    class Telling(Protocol):
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            read.put_nowait(data)
+
+    async with connected(application, Telling) as (reader, writer):
+        for _ in range(2):
+            writer.write(HEAD + b"{}")
+            await reader.readuntil(b"taken")
+            await read.get()
+        before = len(application.taken)
+        for part in parts:
+            writer.write(part)
+            assert await asyncio.wait_for(read.get(), DEADLINE_S) == part
+        for each in by:
+            head, _, rest = (await reader.readuntil(each)).partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200 OK")
+            assert rest == each
+
+    assert not any(isinstance(each, Known) for each in application.taken[before:])
+
+
+def test_heads_are_forgotten_before_they_are_too_many() -> None:
+    """Who sends another head each time fills no memory, and who sends a large one none at all."""
+    heads = Heads()
+    scope = {"type": "http", "method": "POST", "path": "/", "raw_path": b"/", "query_string": b""}
+    scope |= {"http_version": "1.1", "headers": []}
+    sent = [b"POST / HTTP/1.1\r\nn: %d\r\n\r\n{}" % number for number in range(MOST_HEADS + 1)]
+    large = sent[0].replace(b" 0", b" " * MOST_BYTES)
+    known = []
+    for data in [large, *sent]:
+        heads.note(data, scope, 2, lambda _: True)
+        known.append([heads.find(each) is not None for each in (large, sent[0], data)])
+
+    assert known == [[False] * 3, *[[False, True, True]] * MOST_HEADS, [False, False, True]]
 
 
 async def test_a_pipeline_is_answered_in_order_whoever_answers() -> None:
