@@ -22,9 +22,10 @@ early, a count or sum comes out too small. As the newest entries stay whatever w
 window that evicts comes out of a replay as it was, too.
 """
 
-from collections import OrderedDict
+from bisect import bisect_left
 from collections.abc import Collection, Iterable, Sequence, Set
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final, NamedTuple, Protocol, TypeVar, cast
 
 from wire.messages import Transaction
@@ -33,6 +34,8 @@ SEPARATOR: Final = "\n"
 """Joins the parts of a key; no identifier has control characters, so keys can't collide."""
 EXPIRE_EVERY_MS: Final = 1_000
 """Keys that have expired go together, after this time at the latest: one by one costs more."""
+LOOKS_FOR_OLDEST: Final = 32
+"""How often the oldest entries are looked for while as many as there are go: a list of some."""
 
 
 class WindowLimits(NamedTuple):
@@ -80,54 +83,95 @@ class WindowSpec(Protocol[W_co]):
 class Recent:
     """Keys, and when each was last there. The whole text is kept: no hash, so no collisions."""
 
-    __slots__ = ("_entries", "_last", "_oldest_ms", "evicted", "window_ms")
+    __slots__ = ("_entries", "_last", "_next_to_go", "_oldest_ms", "evicted", "window_ms")
 
     def __init__(self, window_ms: int, entries: int) -> None:
         self.window_ms = window_ms
         self.evicted = 0
         self._entries = entries
-        self._last: OrderedDict[str, int] = OrderedDict()
+        self._last: dict[str, int] = {}
+        """In the order of their times: a key that comes again moves to the end."""
+        self._next_to_go: dict[str, int] = {}
+        """Its first entries, the oldest one last: a dict has no cheap way to its first entry,
+        since it steps over all those that were there."""
         self._oldest_ms = 0
         """No entry is older than this."""
 
     def __len__(self) -> int:
         return len(self._last)
 
-    def saw(self, keys: Iterable[str], times_ms: Sequence[int]) -> list[bool]:
+    def saw(self, keys: Sequence[str], times_ms: Sequence[int]) -> list[bool]:
         """Tell of each key if it was there less than `window_ms` ago, and note it for the next.
 
         Being there again counts: a key that keeps coming is remembered for as long as it does.
         Otherwise the answer would hang on how the first of them was judged, and so on the whole
         log.
         """
+        answers: list[bool] = []
+        first = 0
+        while first < len(keys):
+            # Up to where it is time to expire again.
+            until_ms = self._oldest_ms + self.window_ms + EXPIRE_EVERY_MS
+            end = bisect_left(times_ms, until_ms, first)
+            if end > first:
+                answers += self._saw(keys[first:end], times_ms[first:end])
+                first = end
+            else:
+                self._expire(times_ms[first] - self.window_ms)
+        return answers
+
+    def _saw(self, keys: Sequence[str], times_ms: Sequence[int]) -> list[bool]:
+        last = self._last
+        new = dict(zip(keys, times_ms, strict=True))
+        if len(new) < len(keys) or not last.keys().isdisjoint(new):
+            return self._saw_each(keys, times_ms)
+        last.update(new)
+        excess = len(last) - self._entries
+        if excess > 0:
+            for time_ms in times_ms[-excess:]:
+                self._evict(time_ms)
+        return [False] * len(keys)
+
+    def _saw_each(self, keys: Sequence[str], times_ms: Sequence[int]) -> list[bool]:
+        """Do the same one by one: some were there before, or come twice."""
         last, entries, window_ms = self._last, self._entries, self.window_ms
-        get = last.get
         answers: list[bool] = []
         answer = answers.append
         for key, time_ms in zip(keys, times_ms, strict=True):
-            if self._oldest_ms <= time_ms - window_ms - EXPIRE_EVERY_MS:
-                self._expire(time_ms - window_ms)
-            seen_ms = get(key)
+            seen_ms = last.pop(key, None)
             last[key] = time_ms
-            if seen_ms is not None:
-                last.move_to_end(key)
+            if seen_ms is None:
+                answer(False)
+                if len(last) > entries:
+                    self._evict(time_ms)
+            else:
+                self._next_to_go.pop(key, None)
                 answer(time_ms - seen_ms < window_ms)
-                continue
-            answer(False)
-            if len(last) > entries:
-                _, oldest_ms = last.popitem(last=False)
-                self.evicted += time_ms - oldest_ms < window_ms
         return answers
+
+    def _evict(self, time_ms: int) -> None:
+        """Let the oldest entry go for want of room; it counts if its time was not over."""
+        key, seen_ms = self._oldest()
+        del self._last[key]
+        self.evicted += time_ms - seen_ms < self.window_ms
 
     def _expire(self, upto_ms: int) -> None:
         last = self._last
         while last:
-            key, self._oldest_ms = last.popitem(last=False)
+            key, self._oldest_ms = self._oldest()
             if self._oldest_ms > upto_ms:
-                last[key] = self._oldest_ms
-                last.move_to_end(key, last=False)
+                self._next_to_go[key] = self._oldest_ms
                 return
+            del last[key]
         self._oldest_ms = upto_ms + 1
+
+    def _oldest(self) -> tuple[str, int]:
+        """Give the oldest entry, out of those that are next to go."""
+        if not self._next_to_go:
+            count = 1 + len(self._last) // LOOKS_FOR_OLDEST
+            oldest = list(islice(self._last.items(), count))
+            self._next_to_go.update(reversed(oldest))
+        return self._next_to_go.popitem()
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +205,7 @@ class Counterparties:
 
     def add(self, transactions: Sequence[Transaction], times_ms: Sequence[int]) -> None:
         """Take in consecutive transactions, each at its stream time."""
-        pairs = [each.source + SEPARATOR + each.target for each in transactions]
+        pairs = [f"{each.source}{SEPARATOR}{each.target}" for each in transactions]
         self.known = self._pairs.saw(pairs, times_ms)
 
 
