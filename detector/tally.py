@@ -3,10 +3,12 @@
 The rules of time, replay and bound are those of windows.py.
 """
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import repeat
 from typing import Final
 
 from detector.windows import SEPARATOR
@@ -15,6 +17,7 @@ from wire.messages import DEFAULT_CURRENCY, Transaction
 UNITS_PER_ONE: Final = 10_000
 """Amounts are summed as whole numbers of 1/10000, the finest amount there is."""
 _UNITS: Final = Decimal(UNITS_PER_ONE)
+_NEVER: Final = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,18 +38,16 @@ class TallySpec:
         """Make the window, empty."""
         return Tally(self, entries)
 
-    @property
-    def selects(self) -> bool:
-        """True when not all transactions are tallied."""
-        return (self.currency, self.least, self.most) != (None, None, None)
-
-    def takes(self, transaction: Transaction) -> bool:
-        """Tell if a transaction is tallied."""
-        return (
-            (self.currency is None or transaction.currency == self.currency)
-            and (self.least is None or transaction.amount >= self.least)
-            and (self.most is None or transaction.amount <= self.most)
-        )
+    def tallied(self, transactions: Sequence[Transaction]) -> Sequence[int]:
+        """Give the positions of those that are tallied."""
+        found: Sequence[int] = range(len(transactions))
+        if (currency := self.currency) is not None:
+            found = [each for each in found if transactions[each].currency == currency]
+        if (least := self.least) is not None:
+            found = [each for each in found if transactions[each].amount >= least]
+        if (most := self.most) is not None:
+            found = [each for each in found if transactions[each].amount <= most]
+        return found
 
 
 class _Account:
@@ -59,15 +60,19 @@ class _Account:
         self.total = 0
 
 
+class _Accounts(dict[str, _Account]):
+    def __missing__(self, key: str) -> _Account:
+        account = self[key] = _Account(key)
+        return account
+
+
 class Tally:
     """Each account's total, within the window; an entry a transaction."""
 
     __slots__ = (
         "_accounts",
         "_entries",
-        "_oldest_ms",
         "_owners",
-        "_selects",
         "_spec",
         "_sums",
         "_times",
@@ -83,66 +88,101 @@ class Tally:
         includes it; 0 if it is not one that is tallied."""
         self.evicted = 0
         self._spec = spec
-        self._selects, self._sums, self._window_ms = spec.selects, spec.sums, spec.window_ms
+        self._sums, self._window_ms = spec.sums, spec.window_ms
         self._entries = entries
         # One whose total is 0 has no entries: each adds something.
-        self._accounts: dict[str, _Account] = {}
+        self._accounts = _Accounts()
         # One queue, oldest entry first, in columns: as tuples it would cost twice as much, and
         # the garbage collector would visit every one of them.
         self._times: deque[int] = deque()
         self._owners: deque[_Account] = deque()
         self._weights: deque[int] = deque()
         """Units of each entry; stays empty where each counts 1."""
-        self._oldest_ms = 0
-        """No entry is older than this."""
 
     def __len__(self) -> int:
         return len(self._times)
 
     def add(self, transactions: Sequence[Transaction], times_ms: Sequence[int]) -> None:
         """Take in those of consecutive transactions that are tallied, each at its stream time."""
-        sums, window_ms, entries = self._sums, self._window_ms, self._entries
-        takes = self._spec.takes if self._selects else None
-        accounts, times = self._accounts, self._times
-        stamp, own, weigh = times.append, self._owners.append, self._weights.append
-        self.totals = []
-        answer = self.totals.append
-        weight = 1
-        for transaction, time_ms in zip(transactions, times_ms, strict=True):
-            if self._oldest_ms <= time_ms - window_ms:
-                self._expire(time_ms - window_ms)
-            if takes is not None and not takes(transaction):
-                answer(0)
-                continue
-            key = transaction.source
-            if sums:
-                if transaction.currency != DEFAULT_CURRENCY:  # no account has a separator in it
-                    key += SEPARATOR + transaction.currency
-                weight = int(transaction.amount * _UNITS)
-                weigh(weight)
-            account = accounts.get(key)
-            if account is None:
-                account = accounts[key] = _Account(key)
-            account.total += weight
-            stamp(time_ms)
-            own(account)
-            if len(times) > entries:
-                self._drop_oldest()
+        tallied = self._spec.tallied(transactions)
+        if len(tallied) == len(transactions):
+            self.totals = self._add(transactions, times_ms)
+            return
+        totals = [0] * len(transactions)
+        chosen = [transactions[each] for each in tallied]
+        found = self._add(chosen, [times_ms[each] for each in tallied])
+        for position, total in zip(tallied, found, strict=True):
+            totals[position] = total
+        self.totals = totals
+        self._expire(times_ms[-1])
+
+    def _add(self, transactions: Sequence[Transaction], times_ms: Sequence[int]) -> list[int]:
+        weights: Sequence[int] = ()
+        if self._sums:
+            keys = [_by_currency(each) for each in transactions]
+            weights = [int(each.amount * _UNITS) for each in transactions]
+        else:
+            keys = [each.source for each in transactions]
+        totals: list[int] = []
+        first = 0
+        while first < len(keys):
+            # So many at once that none of them need go before all are in.
+            end = bisect_left(times_ms, times_ms[first] + self._window_ms, first)
+            part = slice(first, min(end, first + self._entries))
+            totals += self._enter(keys[part], times_ms[part], weights[part])
+            first = part.stop
+        return totals
+
+    def _enter(
+        self, keys: Sequence[str], times_ms: Sequence[int], weights: Sequence[int]
+    ) -> list[int]:
+        times, window_ms = self._times, self._window_ms
+        owners = list(map(self._accounts.__getitem__, keys))
+        room = self._entries - len(times)
+        expires_ms = times[0] + window_ms if times else _NEVER
+        emptied: list[_Account] = []
+        totals: list[int] = []
+        answer = totals.append
+        weighed = weights or repeat(1, len(keys))
+        for owner, time_ms, weight in zip(owners, times_ms, weighed, strict=True):
+            while expires_ms <= time_ms:
+                self._drop_oldest(emptied)
+                room += 1
+                expires_ms = times[0] + window_ms if times else _NEVER
+            if room:
+                room -= 1
+            else:
+                self._drop_oldest(emptied)
                 self.evicted += 1
-            answer(account.total)
+                expires_ms = times[0] + window_ms if times else _NEVER
+            owner.total = total = owner.total + weight
+            answer(total)
+        times.extend(times_ms)
+        self._owners.extend(owners)
+        self._weights.extend(weights)
+        self._forget(emptied)
+        return totals
 
-    def _expire(self, upto_ms: int) -> None:
-        times = self._times
-        while times:
-            self._oldest_ms = times[0]
-            if self._oldest_ms > upto_ms:
-                return
-            self._drop_oldest()
-        self._oldest_ms = upto_ms + 1
+    def _expire(self, now_ms: int) -> None:
+        emptied: list[_Account] = []
+        while self._times and self._times[0] + self._window_ms <= now_ms:
+            self._drop_oldest(emptied)
+        self._forget(emptied)
 
-    def _drop_oldest(self) -> None:
+    def _drop_oldest(self, emptied: list[_Account]) -> None:
         self._times.popleft()
         account = self._owners.popleft()
         account.total -= self._weights.popleft() if self._sums else 1
         if not account.total:
-            del self._accounts[account.key]
+            emptied.append(account)
+
+    def _forget(self, emptied: list[_Account]) -> None:
+        for account in emptied:  # unless there was something for it since
+            if not account.total:
+                self._accounts.pop(account.key, None)
+
+
+def _by_currency(transaction: Transaction) -> str:
+    if transaction.currency == DEFAULT_CURRENCY:  # no account has a separator in it
+        return transaction.source
+    return f"{transaction.source}{SEPARATOR}{transaction.currency}"

@@ -42,6 +42,8 @@ class Structuring(Rule):
 
         def cut_up(rows: Iterable[Row], _received_ms: Sequence[int]) -> Iterable[Finding]:
             counts = tally.totals
+            if max(counts, default=0) < least_count:
+                return []
             return [
                 (
                     position,

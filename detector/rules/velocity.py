@@ -30,6 +30,8 @@ class Velocity(Rule):
 
         def too_many(rows: Iterable[Row], _received_ms: Sequence[int]) -> Iterable[Finding]:
             counts = tally.totals
+            if max(counts, default=0) <= limit:
+                return []
             return [
                 (position, f"{counts[position]} transactions in {within}, limit {limit}")
                 for position, _ in rows

@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detector.tally import UNITS_PER_ONE, TallySpec
-from detector.windows import EXPIRE_EVERY_MS, CounterpartiesSpec, Recent, WindowLimits, Windows
+from detector.windows import (
+    EXPIRE_EVERY_MS,
+    LOOKS_FOR_OLDEST,
+    CounterpartiesSpec,
+    Recent,
+    WindowLimits,
+    Windows,
+)
 from wire.messages import Transaction
 
 WINDOW_MS = 50_000
@@ -39,6 +46,14 @@ def timed(log: list[tuple[Transaction, int]]) -> list[tuple[Transaction, int]]:
     """Put stream time in the place of the records' timestamps."""
     return list(
         zip((each for each, _ in log), stream_times([stamp for _, stamp in log]), strict=True)
+    )
+
+
+def is_tallied(transaction: Transaction, spec: TallySpec) -> bool:
+    return (
+        spec.currency in (None, transaction.currency)
+        and transaction.amount >= (spec.least or 0)
+        and (spec.most is None or transaction.amount <= spec.most)
     )
 
 
@@ -74,7 +89,7 @@ def test_tally_equals_adding_up_the_log_again(log, spec, bound):
     expected = []
     taken: list[int] = []
     for i, (transaction, _) in enumerate(log):
-        if not spec.takes(transaction):
+        if not is_tallied(transaction, spec):
             expected.append(0)
             continue
         taken.append(i)
@@ -98,7 +113,7 @@ def test_no_window_holds_more_than_its_bound(log, spec, bound):
     for transaction, time in timed(log):
         windows.add([transaction], [time])
         assert windows.entries <= bound
-    taken = sum(spec.takes(transaction) for transaction, _ in log)
+    taken = sum(is_tallied(transaction, spec) for transaction, _ in log)
     assert windows.entries + windows.evicted <= taken
 
 
@@ -110,6 +125,14 @@ def test_all_that_a_tally_holds_expires(log):
         tally.add([transaction], [time])
     tally.add([Transaction("id", "last", "x", Decimal(1))], [10_000_000])
     assert (len(tally), len(tally._accounts)) == (1, 1)
+
+
+def test_entries_expire_by_what_is_not_tallied_too():
+    """Time goes on for a tally whatever the transactions are that it goes on by."""
+    tally = TallySpec(WINDOW_MS, currency="EUR").open(UNBOUNDED)
+    for currency, time in (("EUR", 1), ("JPY", 1 + WINDOW_MS)):
+        tally.add([Transaction("id", "a", "x", Decimal(1), currency)], [time])
+    assert (len(tally), len(tally._accounts)) == (0, 0)
 
 
 @given(log=logs)
@@ -142,6 +165,17 @@ def test_evictions_are_counted_when_a_bound_is_met():
     recent = Recent(WINDOW_MS, 2)
     seen = recent.saw("abca", [1] * 4)
     assert (seen, recent.evicted, len(recent)) == ([False] * 4, 2, 2)
+
+
+def test_what_came_again_goes_after_what_did_not():
+    """A full window lets the key go that is away for longest, also when it was next before."""
+    recent = Recent(WINDOW_MS, 2 * LOOKS_FOR_OLDEST)
+    keys = [str(number) for number in range(2 * LOOKS_FOR_OLDEST)]
+    recent.saw(keys, [1] * len(keys))
+    for more in (["new 1"], ["1"], ["new 2", "new 3"]):
+        recent.saw(more, [1] * len(more))
+    there = [recent.saw([key], [1]) == [True] for key in ("1", *keys[4:])]
+    assert (all(there), recent.evicted, len(recent)) == (True, 3, len(keys))
 
 
 @pytest.mark.parametrize("age", [WINDOW_MS - 1, WINDOW_MS])
