@@ -9,11 +9,12 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import repeat
 from typing import Any, Final
 
 from aiokafka import TopicPartition
 
-from detector.engine import Engine
+from detector.engine import NOTHING_FOUND, Engine
 from detector.records import Entry, Headers
 from detector.verdicts import VerdictWriter
 from wire.errors import MessageError
@@ -78,17 +79,26 @@ def judge(
     decisions = engine.decide(transactions, times_ms)
     writer = VerdictWriter(engine.rules.version, decided_at)
     verdicts = writer.write(transactions, decisions, times_ms)
-    outputs = {"legit": outcome.legit.append, "fraud": outcome.fraud.append}
-    for record, transaction, decided, verdict in zip(
-        records, transactions, decisions, verdicts, strict=True
-    ):
-        if decided is None:
+    keys = [transaction.source.encode() for transaction in transactions]
+    headers = (
+        [
+            carry(record.headers) if decided and record.headers else _NO_HEADERS
+            for record, decided in zip(records, decisions, strict=True)
+        ]
+        if carry
+        else repeat(_NO_HEADERS, len(records))
+    )
+    legit, fraud, rules = outcome.legit.append, outcome.fraud.append, outcome.rules
+    entries = zip(keys, verdicts, headers, strict=True)
+    for decided, entry in zip(decisions, entries, strict=True):
+        if decided is NOTHING_FOUND:
+            legit(entry)
+        elif decided is None:
             outcome.duplicates += 1
-            continue
-        for hit in decided.reasons:
-            outcome.rules[hit.rule] += 1
-        headers = carry(record.headers) if carry and record.headers else _NO_HEADERS
-        outputs[decided.decision]((transaction.source.encode(), verdict, headers))
+        else:
+            for hit in decided.reasons:
+                rules[hit.rule] += 1
+            (fraud if decided.decision == "fraud" else legit)(entry)
     return outcome
 
 
@@ -107,9 +117,10 @@ def read_all(
         records: any.
         refuse: is told of each that holds none, and why.
     """
-    values = [value for record in records if (value := record.value) is not None]
+    values = [value for record in records if (value := record.value)]
     times_ms = [record.timestamp for record in records]
-    if len(values) == len(records) and all(map(_CALENDAR.__contains__, times_ms)):
+    full = bool(values) and len(values) == len(records)
+    if full and min(times_ms) >= EARLIEST_MS and max(times_ms) <= LATEST_MS:
         with suppress(MessageError):  # else each for itself, to see which
             return records, decode_transactions(values), times_ms
     good, transactions = [], []

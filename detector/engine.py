@@ -4,8 +4,10 @@ Pure: no Kafka, no clock, no I/O. The same records give the same decisions, byte
 """
 
 from collections.abc import Callable, Sequence
-from itertools import accumulate
+from itertools import accumulate, compress
 from typing import Final, NamedTuple
+
+from msgspec import Struct
 
 from detector.rules import Check, Finding, NoAnswer, Rule, RuleSet
 from detector.windows import DEFAULT_LIMITS, SEPARATOR, Recent, WindowLimits, Windows
@@ -14,7 +16,7 @@ from wire.messages import Decision, Reason, Transaction
 MAX_SCORE: Final = 100
 
 
-class Decided(NamedTuple):
+class Decided(Struct, frozen=True, gc=False):
     """What the rules say of one transaction."""
 
     decision: Decision
@@ -31,8 +33,6 @@ class Failures(NamedTuple):
     last: str
 
 
-Hit = tuple[Rule, str]
-"""A rule, and why it hits a transaction."""
 Watch = Callable[[Rule, Check], Check]
 """Puts something of its own round a rule's check, a stopwatch say."""
 
@@ -118,7 +118,7 @@ class Engine:
         """
         fresh = self._take_in(transactions, received_ms)
         if len(fresh) == len(transactions):
-            return self._decide(transactions, received_ms)
+            return [*self._decide(transactions, received_ms)]
         decided: list[Decided | None] = [None] * len(transactions)
         found = self._decide(*_pick(fresh, transactions, received_ms))
         for position, each in zip(fresh, found, strict=True):
@@ -129,10 +129,8 @@ class Engine:
         self, transactions: Sequence[Transaction], received_ms: Sequence[int]
     ) -> Sequence[int]:
         """Move the windows; give the positions of those that are no duplicates."""
-        times_ms = list(accumulate(received_ms, max, initial=self._time_ms))
-        self._time_ms = times_ms[-1]
-        del times_ms[0]
-        keys = [each.source + SEPARATOR + each.transaction_id for each in transactions]
+        times_ms = self._stream_times(received_ms)
+        keys = [f"{each.source}{SEPARATOR}{each.transaction_id}" for each in transactions]
         seen = self._duplicates.saw(keys, times_ms)
         fresh: Sequence[int] = range(len(seen))
         if any(seen):
@@ -141,47 +139,63 @@ class Engine:
             self._windows.add(*_pick(fresh, transactions, times_ms))
         return fresh
 
+    def _stream_times(self, received_ms: Sequence[int]) -> list[int]:
+        times_ms = list(received_ms)
+        if not times_ms:
+            return times_ms
+        if times_ms[0] < self._time_ms or times_ms != sorted(times_ms):
+            times_ms[0] = max(times_ms[0], self._time_ms)
+            times_ms = list(accumulate(times_ms, max))
+        self._time_ms = times_ms[-1]
+        return times_ms
+
     def _decide(
         self, transactions: Sequence[Transaction], received_ms: Sequence[int]
-    ) -> list[Decided | None]:
+    ) -> list[Decided]:
         """Decide on those that the windows took in last."""
-        hits: dict[int, list[Hit]] = {}
+        decided = [NOTHING_FOUND] * len(transactions)
+        hit: dict[int, tuple[Rule, ...]] = {}
         for rule, check in self._checks:
+            alone = (rule,)
+            decision, score = self._weigh(alone)
+            name, version, shadow = rule.id, rule.version, rule.shadow
             for position, detail in _findings(rule, check, transactions, received_ms):
                 if isinstance(detail, NoAnswer):
                     self._note_failure(rule, detail)
+                    continue
+                reasons: tuple[Reason, ...] = (Reason(name, version, detail, shadow),)
+                if position in hit:
+                    hit[position] += alone
+                    reasons = decided[position].reasons + reasons
                 else:
-                    hits.setdefault(position, []).append((rule, detail))
-        decided: list[Decided | None] = [NOTHING_FOUND] * len(transactions)
-        for position, found in hits.items():
-            decided[position] = self._judge(found)
+                    hit[position] = alone
+                decided[position] = Decided(decision, score, reasons)
+        for position, rules in hit.items():
+            if len(rules) > 1:
+                decided[position] = self._judge(rules, decided[position].reasons)
         return decided
 
-    def _judge(self, hits: list[Hit]) -> Decided:
-        score = 0
-        reasons = []
-        for rule, detail in hits:
-            reasons.append(Reason(rule.id, rule.version, detail, rule.shadow))
-            if not rule.shadow:
-                if rule.allows:
-                    return self._allow(hits)
-                score += rule.weight
-        score = min(score, MAX_SCORE)
-        decision: Decision = "fraud" if score >= self._rules.threshold else "legit"
-        return Decided(decision, score, tuple(reasons))
+    def _judge(self, rules: Sequence[Rule], reasons: tuple[Reason, ...]) -> Decided:
+        """Decide where several rules hit, each for its reason."""
+        if any(map(_decides_legit, rules)):
+            # What was not counted is no reason, unless it is on trial.
+            reasons = tuple(compress(reasons, [rule.allows or rule.shadow for rule in rules]))
+        return Decided(*self._weigh(rules), reasons)
 
-    def _allow(self, hits: list[Hit]) -> Decided:
-        # What was not counted is no reason, unless it is on trial.
-        reasons = tuple(
-            Reason(rule.id, rule.version, detail, rule.shadow)
-            for rule, detail in hits
-            if rule.allows or rule.shadow
-        )
-        return Decided("legit", 0, reasons)
+    def _weigh(self, rules: Sequence[Rule]) -> tuple[Decision, int]:
+        """Give the decision and the score where these rules hit, and no others."""
+        if any(map(_decides_legit, rules)):
+            return "legit", 0
+        score = min(MAX_SCORE, sum([rule.weight for rule in rules if not rule.shadow]))
+        return "fraud" if score >= self._rules.threshold else "legit", score
 
     def _note_failure(self, rule: Rule, failed: NoAnswer) -> None:
         before = self._failures.get(rule.id)
         self._failures[rule.id] = Failures(before.times + 1 if before else 1, failed.why)
+
+
+def _decides_legit(rule: Rule) -> bool:
+    return rule.allows and not rule.shadow
 
 
 def _findings(

@@ -173,6 +173,6 @@ def _differences(title: str, differences: list[Difference]) -> Table:
 
 def _example(difference: Difference) -> dict[str, Any]:
     example: dict[str, Any] = difference._asdict()
-    example["decided"] = difference.decided._asdict()
+    example["decided"] = msgspec.structs.asdict(difference.decided)
     example["reference"] = difference.reference and difference.reference._asdict()
     return example

@@ -103,7 +103,10 @@ class Trial:
         transactions, times_ms, references = zip(*cases, strict=True)
         if self._baseline:
             others = self._baseline.decide(transactions, times_ms)
-            references = tuple(Reference(*other) if other else None for other in others)
+            references = tuple(
+                Reference(other.decision, other.score, other.reasons) if other else None
+                for other in others
+            )
         self._timing_checks = timing_checks
         began = time.perf_counter_ns()
         decisions = self._engine.decide(transactions, times_ms)

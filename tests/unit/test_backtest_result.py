@@ -30,7 +30,8 @@ def test_a_trial_decides_as_the_engine_does():
     for number in range(50):
         transaction = Transaction(str(number), "ab"[number % 2], "x", Decimal(number * 20 + 1))
         [decided] = engine.decide([transaction], [number])
-        trial.take(Case(transaction, number, Reference(*decided)))
+        reference = Reference(decided.decision, decided.score, decided.reasons)
+        trial.take(Case(transaction, number, reference))
     trial.close()
     assert result.same
     assert result.decided == 50

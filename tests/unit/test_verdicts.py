@@ -5,6 +5,7 @@ from decimal import Decimal
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from detector.engine import Decided
 from detector.verdicts import VerdictWriter
@@ -44,7 +45,7 @@ def test_it_writes_what_encoding_a_verdict_gives(decided, version, decided_at) -
     for transaction, found, received_ms in [*decided, *decided]:
         verdict = Verdict(
             **{name: getattr(transaction, name) for name in transaction.__struct_fields__},
-            **found._asdict(),
+            **structs.asdict(found),
             rules_version=version,
             received_at=instant(received_ms),
             decided_at=decided_at,
