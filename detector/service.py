@@ -23,6 +23,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from aiokafka.errors import KafkaError
 
+from detector import memory
 from detector.errors import FencedError
 from detector.exporter import serving
 from detector.metrics import Metrics
@@ -61,6 +62,7 @@ def serve(settings: DetectorSettings) -> int:
     # for some in the midst of each would take a quarter of the time.
     gc.freeze()
     gc.set_threshold(GARBAGE_AFTER)
+    memory.keep_freed()
     try:
         uvloop.run(_serve(settings, rules))
     except (AccessError, StuckError, KafkaError) as error:
