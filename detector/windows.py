@@ -16,10 +16,10 @@ record stamped d ms early shortens windows by d ms until the other clocks catch 
 reading begins at the first record stamped `t - window_ms` or later (Kafka's offset for a
 timestamp), all those before it were at a stream time below that, so none counts at time t.
 
-**Bound**: each window holds at most `WindowLimits.entries`; beyond that the oldest entry goes
-first, and is counted in `evicted`. What that costs: a duplicate or a counterparty is forgotten
-early, a count or sum comes out too small. As the newest entries stay whatever went before, a
-window that evicts comes out of a replay as it was, too.
+**Bound**: each window holds at most `WindowLimits.entries`, and a batch for as long as it is taken
+in; beyond that the oldest entry goes first, and is counted in `evicted`. What that costs: a
+duplicate or a counterparty is forgotten early, a count or sum comes out too small. As the newest
+entries stay whatever went before, a window that evicts comes out of a replay as it was, too.
 """
 
 from bisect import bisect_left
@@ -44,7 +44,7 @@ class WindowLimits(NamedTuple):
     entries: int = 500_000
     """Most entries in each window: the duplicates', and each that a rule asks for.
 
-    Measured, a million entries: duplicates 225 MB (with UUIDs as ids), counterparties 210 MB,
+    Measured, a million entries: duplicates 176 MB (with UUIDs as ids), counterparties 159 MB,
     a tally that counts 66 MB, one that sums 107 MB (`python -m benchmarks.rules`).
     """
 
