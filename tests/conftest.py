@@ -1,9 +1,11 @@
 """What every test can have: a real Kafka for the session, topics of its own, or an own broker."""
 
+import asyncio
 import os
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +168,12 @@ def written(settings: TopicSettings, topic: str) -> dict[int, int]:
         else:
             asker.close()
             return ends
+
+
+def make_topics(settings: TopicSettings) -> None:
+    """Make the topics of some settings, away from the event loop that pytest-asyncio keeps."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(lambda: asyncio.run(topics.ensure(settings))).result()
 
 
 def topic_settings(address: str, **given: Any) -> TopicSettings:

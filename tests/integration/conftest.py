@@ -5,7 +5,6 @@ import contextlib
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -23,12 +22,13 @@ from api import app, listener
 from api.server import configured
 from api.settings import ApiSettings
 from tests import forked
+from tests.conftest import make_topics
 from tests.guarded import Guarded, guard
 from tests.parts import Parts
 from tests.processes import Programs, programs
 from tests.streaming import Writer, writing
 from tests.trust import TRUST
-from wire import kafka, topics
+from wire import kafka
 from wire.messages import Transaction, Verdict, decode_transaction, encode
 from wire.settings import KafkaSettings, TopicSettings
 
@@ -176,8 +176,7 @@ def shared_settings(kafka_address: str) -> TopicSettings:
         kafka_broker_url=kafka_address,
         **{f"{name}_topic": f"shared.{name}" for name in TOPICS},
     )
-    with ThreadPoolExecutor(1) as pool:  # away from the event loop that pytest-asyncio keeps
-        pool.submit(lambda: asyncio.run(topics.ensure(settings))).result()
+    make_topics(settings)
     return settings
 
 

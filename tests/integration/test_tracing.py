@@ -16,6 +16,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from api import listener
+from tests.conftest import make_topics, topic_settings
 from tests.processes import Programs, environment, is_ready, programs, until
 from tests.serving import Quiet, serving
 from tests.trust import TRUST
@@ -99,19 +100,39 @@ class Stack:
     detector_metrics: str
     programs: Programs
 
+    @property
+    def sending(self) -> str:
+        """The span of a transaction that goes into Kafka."""
+        return f"send {self.settings.transactions_topic}"
+
+    @property
+    def processing(self) -> str:
+        """The span of a transaction that comes from there."""
+        return f"process {self.settings.transactions_topic}"
+
+    @property
+    def expected(self) -> set[str]:
+        """The spans of a transaction's trace."""
+        own = {"POST /transactions", "decide", "send verdicts", "send /stream"}
+        return own | {self.sending, self.processing}
+
 
 @pytest.fixture(scope="module")
 def stack(
-    tmp_path_factory: pytest.TempPathFactory, shared_settings: TopicSettings, collector: Collector
+    tmp_path_factory: pytest.TempPathFactory, kafka_address: str, collector: Collector
 ) -> Iterator[Stack]:
-    """Run gateway and detector; a tenth of a second after a span has ended, it is exported."""
-    settings = shared_settings
+    """Run gateway and detector; a tenth of a second after a span has ended, it is exported.
+
+    On topics of their own: where others read the same, some of a trace's spans would be theirs.
+    """
+    settings = topic_settings(kafka_address)
+    make_topics(settings)
     env = environment(
         settings,
         otel_exporter_otlp_endpoint=collector.url,
         otel_exporter_otlp_headers="x-key=c4n4ry",
         otel_bsp_schedule_delay=100,
-        detector_group="tracing",
+        detector_group=settings.transactions_topic,
         log_format="json",
         log_level="debug",
     )
@@ -136,42 +157,32 @@ def context(*, sampled: bool = True) -> tuple[str, dict[str, str]]:
     return trace_id, {"traceparent": f"00-{trace_id}-{secrets.token_hex(8)}-0{int(sampled)}"}
 
 
-EXPECTED = {
-    "POST /transactions",
-    "send shared.transactions",
-    "process shared.transactions",
-    "decide",
-    "send verdicts",
-    "send /stream",
-}
-
-
 def test_one_transaction_is_one_trace(stack: Stack, collector: Collector) -> None:
     """From the request through Kafka to the verdict and the stream, each span under its cause."""
     trace_id, headers = context()
     body = {"source": "secret-anna", "target": "ben", "amount": "900.01"}
     answer = stack.client.post("/transactions", json=body, headers=headers | {"Prefer": "wait=20"})
     assert answer.status_code == 200
-    until(lambda: collector.trace(trace_id).keys() >= EXPECTED)
+    until(lambda: collector.trace(trace_id).keys() >= stack.expected)
     found = collector.trace(trace_id)
-    assert found.keys() == EXPECTED
+    assert found.keys() == stack.expected
     parents = {
-        "send shared.transactions": "POST /transactions",
-        "process shared.transactions": "send shared.transactions",
-        "decide": "process shared.transactions",
-        "send verdicts": "process shared.transactions",
-        "send /stream": "process shared.transactions",
+        stack.sending: "POST /transactions",
+        stack.processing: stack.sending,
+        "decide": stack.processing,
+        "send verdicts": stack.processing,
+        "send /stream": stack.processing,
     }
     for child, parent in parents.items():
         assert found[child].span.parent_span_id == found[parent].span.span_id, child
-    post, sent = found["POST /transactions"], found["send shared.transactions"]
+    post, sent = found["POST /transactions"], found[stack.sending]
     assert post.span.parent_span_id.hex() == headers["traceparent"].split("-")[2]
     assert (post.service, post.span.kind) == ("fraudstream-api", KIND.SPAN_KIND_SERVER)
     assert post.attributes["http.response.status_code"] == 200
     assert post.attributes["fraudstream.transaction_id"] == answer.json()["transaction_id"]
     assert sent.span.kind == KIND.SPAN_KIND_PRODUCER
     assert sent.attributes["messaging.destination.partition.id"] == str(answer.json()["partition"])
-    process = found["process shared.transactions"]
+    process = found[stack.processing]
     assert (process.service, process.span.kind) == ("fraudstream-detector", KIND.SPAN_KIND_CONSUMER)
     assert found["decide"].span.end_time_unix_nano <= found["send verdicts"].span.end_time_unix_nano
     assert found["send /stream"].service == "fraudstream-api"
@@ -196,7 +207,7 @@ def test_lines_are_one_trace(stack: Stack, collector: Collector) -> None:
         return sum(each["messaging.batch.message_count"] for each in counts)
 
     def sent() -> list[Found]:
-        return [f for f in spans() if f.name == "send shared.transactions"]
+        return [f for f in spans() if f.name == stack.sending]
 
     until(lambda: decided() == 300 and sent())  # each process exports its spans by itself
     (only,) = sent()
@@ -211,7 +222,7 @@ def test_unsampled_requests_leave_nothing(stack: Stack, collector: Collector) ->
     stack.client.post("/transactions", json=body, headers=headers | {"Prefer": "wait=20"})
     sampled, headers = context()
     stack.client.post("/transactions", json=body, headers=headers | {"Prefer": "wait=20"})
-    until(lambda: collector.trace(sampled).keys() >= EXPECTED)
+    until(lambda: collector.trace(sampled).keys() >= stack.expected)
     assert not collector.trace(unsampled)
 
 
@@ -242,7 +253,7 @@ def test_exemplars_name_traces(stack: Stack, collector: Collector) -> None:
     trace_id, headers = context()
     body = {"source": "anna", "target": "ben", "amount": "1"}
     stack.client.post("/transactions", json=body, headers=headers | {"Prefer": "wait=20"})
-    until(lambda: collector.trace(trace_id).keys() >= EXPECTED)
+    until(lambda: collector.trace(trace_id).keys() >= stack.expected)
     wanted = {"accept": "application/openmetrics-text; version=1.0.0"}
     gateway = stack.client.get("/metrics", headers=wanted)
     assert gateway.headers["content-type"].startswith("application/openmetrics-text")
