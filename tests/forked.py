@@ -6,8 +6,8 @@ To start one anew takes a second of the processor, most of it to load modules, a
 hundred. So each of pytest's processes keeps one that has loaded them, and that forks. The fork is
 the program from there on: it has the environment, the arguments and the descriptors that it would
 have had, reads its settings from them, and ends as Python ends.
-Its command line in /proc is another; what looks there has programs started anew. So have the tests
-of whole stacks, and the long run of kills.
+Its command line in /proc is another; what looks there has programs started anew. So have whole
+stacks, and the long run of kills.
 """
 
 import atexit
@@ -23,6 +23,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
@@ -37,6 +38,8 @@ LARGEST: Final = 1 << 17
 DESCRIPTORS: Final = 16
 OUT_OF_THE_WAY: Final = 500
 """Descriptors from here on are no program's."""
+RUN_S: Final = 60
+"""The longest that a program may take that is run to its end."""
 LOADED: Final = ("api.server", "compose.cli", "detector.service", "loadgen.service")
 
 
@@ -125,14 +128,14 @@ def start(
     """Run `python -m MODULE ARGUMENT...`.
 
     Args:
-        module: one of PARTS.
+        module: one of PARTS, or a program within one.
         arguments: the command line's.
         env: its whole environment.
         fds: descriptors of ours that it inherits, by the same numbers.
         output: the descriptor that both its outputs go to; by default each to ours.
         errors: the descriptor of standard error, if that is another.
     """
-    assert module in PARTS
+    assert module.partition(".")[0] in PARTS
     if errors is None:
         errors = output
     if not hasattr(os, "pidfd_open"):  # no Linux
@@ -142,6 +145,31 @@ def start(
     outputs = (1 if output is None else output, 2 if errors is None else errors)
     request = {"argv": [module, *arguments], "env": dict(env), "fds": [1, 2, *fds]}
     return Forked(source(), source().ask(request, (*outputs, *fds)))
+
+
+def run(
+    module: str, *arguments: str, env: Mapping[str, str], errors: int | None = None
+) -> "subprocess.CompletedProcess[str]":
+    """Run a program to its end; give its exit code and what it has printed on either output.
+
+    Args:
+        module: one of PARTS, or a program within one.
+        arguments: the command line's.
+        env: its whole environment.
+        errors: the descriptor of standard error, if that is not kept.
+    """
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        to = err.fileno() if errors is None else errors
+        program = start(module, *arguments, env=env, output=out.fileno(), errors=to)
+        try:
+            code = program.wait(RUN_S)
+        finally:
+            program.kill()
+            program.wait()
+        out.seek(0)
+        err.seek(0)
+        printed = out.read().decode(), err.read().decode()
+    return subprocess.CompletedProcess((module, *arguments), code, *printed)
 
 
 def main(sock: socket.socket) -> None:

@@ -1,6 +1,7 @@
 """`fraudstream up` for tests: a whole stack in a process of its own, and its clients."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 import httpx
 import psutil
 
+from tests import forked
 from tests.trust import TRUST
 
 DEADLINE_S = 60.0
@@ -90,13 +92,7 @@ def until(condition: Callable[[], object]) -> None:
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the fraudstream command to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "compose", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_S,
-        check=False,
-    )
+    return forked.run("compose", *arguments, env=os.environ)
 
 
 @contextmanager

@@ -11,8 +11,11 @@ from pathlib import Path
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
+from tests import forked
 from wire.settings import TopicSettings
 
+FULL = os.environ.get("FRAUDSTREAM_CHAOS") == "full"
+Program = forked.Forked | subprocess.Popen[bytes]
 SETTLE_S = 90
 START_S = 30
 
@@ -40,14 +43,16 @@ class Fleet:
         self._thread = threading.Thread(target=self._supervise)
         self._thread.start()
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, "-m", "detector"], env=self.environment)
+    def _start(self) -> Program:
+        if FULL:
+            return subprocess.Popen([sys.executable, "-m", "detector"], env=self.environment)
+        return forked.start("detector", env=self.environment)
 
     def _supervise(self) -> None:
         while not self._over.wait(0.1):
             for place, process in enumerate(self.processes):
-                if process.poll() is not None:
-                    self.codes.append(process.returncode)
+                if (code := process.poll()) is not None:
+                    self.codes.append(code)
                     self.processes[place] = self._start()
 
     def stop(self) -> list[int]:
@@ -61,7 +66,7 @@ class Fleet:
         return [process.wait(20) for process in self.processes]
 
 
-def until_it_heeds(process: subprocess.Popen[bytes], signum: int) -> None:
+def until_it_heeds(process: Program, signum: int) -> None:
     """Wait until a process handles a signal: one that has only begun would die of it."""
     deadline = time.monotonic() + START_S
     while process.poll() is None:

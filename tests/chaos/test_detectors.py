@@ -9,8 +9,6 @@ import contextlib
 import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -20,11 +18,11 @@ from typing import Any
 
 from confluent_kafka import Message, Producer
 
-from tests.chaos.fleet import Fleet, settled
+from tests import forked
+from tests.chaos.fleet import FULL, SETTLE_S, Fleet, settled
 from wire.messages import decode_transaction, decode_verdict
 from wire.settings import TopicSettings
 
-FULL = os.environ.get("FRAUDSTREAM_CHAOS") == "full"
 DETECTORS = 3
 KILLS, ZOMBIES, BROKER_KILLS, OUTAGES = (20, 5, 3, 1) if FULL else (3, 1, 1, 0)
 OUTAGE_S = 31.0
@@ -149,8 +147,8 @@ def test_exactly_once_under_kills(
     assert load.accepted <= set(posted)
     names = {"legit": own_settings.legit_topic, "fraud": own_settings.fraud_topic}
     assert [topic for topic, _ in verdicts] == [names[v.decision] for _, v in verdicts]
-    backtest = [sys.executable, "-m", "detector.backtest", "--rules", str(rules), "--strict"]
-    assert subprocess.run(backtest, env=fleet.environment, check=False).returncode == 0
+    backtest = ("detector.backtest", "--rules", str(rules), "--strict")
+    assert forked.start(*backtest, env=fleet.environment).wait(SETTLE_S) == 0
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ import pytest
 from confluent_kafka import Message
 
 from api import listener
-from tests.chaos.fleet import Fleet, settled
+from tests.chaos.fleet import FULL, Fleet, settled
 from tests.cluster import Cluster
 from tests.conftest import topic_settings
 from tests.lossy import Network, network
@@ -23,7 +23,6 @@ from wire import topics
 from wire.messages import decode_transaction, decode_verdict
 from wire.settings import TopicSettings
 
-FULL = os.environ.get("FRAUDSTREAM_CHAOS") == "full"
 SECONDS = 150 if FULL else 5
 DETECTORS = 3 if FULL else 2
 # A group is asked for seldom; records are written and fetched all the time.

@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Final
@@ -14,6 +12,7 @@ import pytest
 
 from api import listener
 from api.access.keys import supervisors_key
+from tests import forked
 from tests.credentials import KeyFile, bearer, issuer
 from tests.guarded import Guarded, form, guard
 from tests.processes import Programs, environment, until
@@ -29,10 +28,10 @@ EVERYWHERE: Final = "0.0.0.0"  # noqa: S104
 )
 def test_nobody_is_let_in_from_elsewhere_unasked(command: str, host: str, tmp_path: Path) -> None:
     """The start is refused before anything else starts: one line that says what to do, code 2."""
-    argv = [sys.executable, "-m", "compose", command, "--host", host, "--port", "0"]
+    argv = [command, "--host", host, "--port", "0"]
     if command == "up":
         argv += ["--data-dir", str(tmp_path / "data")]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    done = forked.run("compose", *argv, env=os.environ)
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
     assert REFUSED in done.stderr
@@ -144,12 +143,12 @@ def test_the_load_generator_says_who_it_is(guarded: Guarded, tmp_path: Path, by:
         until(lambda: client.get("/status.json").is_success)
     file = tmp_path / "token"
     file.write_text(f"{key}\n")
-    argv = [sys.executable, "-m", "loadgen", "--url", guarded.url, "--tps", "50", "--duration", "1"]
+    argv = ["--url", guarded.url, "--tps", "50", "--duration", "1"]
     argv += ["--threshold", "errors==0", "--verify", "--settle", "0", "--json"]
     if by == "file":
         argv += ["--token-file", str(file)]
     env = {**os.environ, **({"LOADGEN_TOKEN": key} if by == "variable" else {})}
-    done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=60, check=False)
+    done = forked.run("loadgen", *argv, env=env)
     assert key not in done.stdout + done.stderr
     if by == "nothing":
         assert (done.returncode, "/stream/all answers 401" in done.stderr) == (2, True)

@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import httpx
@@ -11,6 +9,7 @@ import prometheus_client
 from prometheus_client.parser import text_string_to_metric_families
 
 from api import listener
+from tests import forked
 from tests.parts import DEADLINE_S, Parts, until
 from tests.trust import TRUST
 from wire.metrics import Histogram, histogram, written
@@ -155,9 +154,8 @@ def test_a_taken_metrics_port_is_one_line_and_code_2(kafka_settings: TopicSettin
     """Two detectors can't have the same port, and the second says so."""
     with listener.bind("127.0.0.1", 0) as taken:
         port = str(taken.getsockname()[1])
-        argv = [sys.executable, "-m", "detector", "--metrics-port", port]
         environment = {**os.environ, "KAFKA_BROKER_URL": kafka_settings.kafka_broker_url}
-        result = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
+        result = forked.run("detector", "--metrics-port", port, env=environment)
     assert result.returncode == 2
     expected = f"error: can't serve metrics on 127.0.0.1:{port}: Address already in use\n"
     assert result.stderr == expected

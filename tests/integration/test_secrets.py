@@ -11,6 +11,7 @@ import pytest
 from confluent_kafka import Producer
 
 from api import listener
+from tests import forked
 from tests.certificates import Authority
 from tests.credentials import KeyFile, bearer, issuer, jwt_settings
 from tests.processes import Programs, environment, is_ready, until
@@ -69,14 +70,7 @@ def asks(command: str) -> str:
 
 def said(*argv: str, **env: str) -> str:
     """Run a command to its end; give all that it printed."""
-    done = subprocess.run(
-        [sys.executable, "-m", "compose", *argv],
-        env={**os.environ, **SECRETS, **env},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = forked.run("compose", *argv, env={**os.environ, **SECRETS, **env})
     return done.stdout + done.stderr
 
 

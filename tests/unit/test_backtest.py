@@ -4,8 +4,6 @@ import json
 import os
 import pty
 import re
-import subprocess
-import sys
 from datetime import UTC, datetime
 from decimal import Decimal
 from html.parser import HTMLParser
@@ -20,6 +18,7 @@ from detector.backtest.result import Reference, Result
 from detector.backtest.settings import BacktestSettings
 from detector.backtest.trial import Case
 from detector.errors import BacktestError, RulesError
+from tests import forked
 from tests.rules import STRICTER
 from wire.errors import SettingsError
 from wire.messages import Transaction
@@ -279,13 +278,15 @@ class Page(HTMLParser):
 def test_a_terminal_shows_how_far_it_is(lines):
     """The bar is on standard error, and only on a terminal: what is printed stays JSON."""
     leader, follower = pty.openpty()
-    command = [sys.executable, "-m", "detector.backtest", "--input", str(lines), "--json"]
-    printed = subprocess.run(command, stdout=subprocess.PIPE, stderr=follower, check=True).stdout
+    ended = forked.run(
+        *("detector.backtest", "--input", str(lines), "--json"), env=os.environ, errors=follower
+    )
     os.close(follower)
     shown = os.read(leader, 1 << 16)
     os.close(leader)
     assert b"judging" in shown
-    assert json.loads(printed)["decided"] == len(LINES)
+    assert ended.returncode == 0
+    assert json.loads(ended.stdout)["decided"] == len(LINES)
 
 
 def test_the_page_is_whole_and_needs_nothing_else(lines, stricter, tmp_path):
@@ -335,12 +336,7 @@ def test_an_error_is_one_line_and_exit_code_2(tmp_path):
     """On the command line a bad file is told without a traceback."""
     path = tmp_path / "bad.toml"
     path.write_text("threshold = 0")
-    ended = subprocess.run(
-        [sys.executable, "-m", "detector.backtest", "--rules", path],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    ended = forked.run("detector.backtest", "--rules", str(path), env=os.environ)
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr.startswith(f"error: {path}: threshold: ")
     assert ended.stderr.count("\n") == 1
