@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+from jsonschema_rs import Draft202012Validator
 
 from api.app import create
 from api.problems import KINDS
@@ -71,8 +72,6 @@ def explore(address: str, *options: str) -> None:
 
 async def test_every_example_fits_its_schema() -> None:
     """The examples in the document are valid by the schemas beside them."""
-    from jsonschema import Draft202012Validator  # noqa: PLC0415 - as in unit/test_deployment.py
-
     document = create(ApiSettings()).openapi()
     examples = list(_examples(document["paths"]))
     for schema, example in examples:
