@@ -24,10 +24,10 @@ async def check(client: AIOKafkaAdminClient, topic: str) -> None:
     That takes the right to see the configuration of the topic and of the brokers.
     """
     try:
-        nodes = (await client.describe_cluster())["brokers"]
-        broker = ConfigResource(
-            ConfigResourceType.BROKER, str(nodes[0]["node_id"]), {_OFFSETS: None}
-        )
+        # Of one that leads some of it: to ask for the cluster's brokers asks for all its topics.
+        (described,) = await client.describe_topics([topic])
+        node = str(described["partitions"][0]["leader"])
+        broker = ConfigResource(ConfigResourceType.BROKER, node, {_OFFSETS: None})
         records = ConfigResource(ConfigResourceType.TOPIC, topic, {_RECORDS: None})
         answers = await client.describe_configs([broker, records])
     except (KafkaError, OSError, LookupError) as error:
