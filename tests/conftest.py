@@ -1,6 +1,7 @@
 """What every test can have: a real Kafka for the session, topics of its own, or an own broker."""
 
 import asyncio
+import gc
 import os
 import time
 import uuid
@@ -26,6 +27,11 @@ hypothesis.settings.register_profile(
     "fraudstream", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("fraudstream")
+
+
+def pytest_collection_finish() -> None:
+    """Have no collection of garbage look through what is loaded: a third of a second each time."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
