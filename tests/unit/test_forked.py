@@ -46,6 +46,13 @@ def test_it_has_its_environment_and_no_other(tmp_path: Path) -> None:
         assert (code, f"'{value}'" in text) == (2, True), text
 
 
+def test_one_that_is_run_to_its_end_tells_its_outputs_apart() -> None:
+    """What it printed is given with its exit code."""
+    done = forked.run("api", env={"API_PORT": "seven"})
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "'seven'" in done.stderr
+
+
 def test_it_is_ended_by_signals(tmp_path: Path) -> None:
     """The exit code tells by which; one that has ended takes no more of them."""
     with (tmp_path / "log").open("wb") as out:
