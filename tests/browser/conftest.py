@@ -30,11 +30,16 @@ PATIENCE_MS: Final = 15_000
 """The longest that a page may take to show something, on a busy machine."""
 
 
+def chromium() -> str | None:
+    """Give the one that $CHROMIUM names, or Debian's: if it is there, the one without windows."""
+    named = os.environ.get("CHROMIUM")
+    return named or shutil.which("chromium-headless-shell") or shutil.which("chromium")
+
+
 @pytest.fixture(scope="session")
 def chromium_path() -> str:
-    """The one that $CHROMIUM names, or Debian's: if it is there, the one without windows."""
-    named = os.environ.get("CHROMIUM")
-    found = named or shutil.which("chromium-headless-shell") or shutil.which("chromium")
+    """Where Chromium is."""
+    found = chromium()
     if not found:
         pytest.fail("the browser tests need Chromium: `apt-get install chromium-headless-shell`")
     return found

@@ -7,13 +7,12 @@ name them first, and do without them).
 
 import argparse
 import asyncio
-import shutil
 from pathlib import Path
 from typing import Any, Final
 
 from playwright.async_api import Browser, Page, async_playwright
 
-from tests.browser.conftest import CHROMIUM_FLAGS
+from tests.browser.conftest import CHROMIUM_FLAGS, chromium
 
 FOLDER: Final = Path("docs/images")
 MOST_BYTES: Final = 300_000
@@ -27,7 +26,7 @@ async def main(url: str, watched_s: float) -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=list(CHROMIUM_FLAGS)
+            executable_path=chromium(), args=list(CHROMIUM_FLAGS)
         )
         pages = {
             "dashboard": await _open(browser, url, TALL, "light"),
