@@ -12,10 +12,13 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from loadgen.payments import Expectation
 from wire.messages import Transaction, Verdict
+
+_ONCE: Final = -(1 << 64)
+"""When what can't be repeated was there: before all times, whatever its record is stamped with."""
 
 
 @dataclass
@@ -85,7 +88,7 @@ class Audit:
         """The latest timestamp so far, by partition."""
         # Each has the oldest first; in an ordinary dict, to find that one takes ever longer.
         self._known: OrderedDict[int, int] = OrderedDict()
-        """When each was there last, in its partition's time."""
+        """When each was there last, in its partition's time; of poison, _ONCE."""
         # An id that comes again later is owed once more: so there may be several of one.
         self._pending: OrderedDict[int, tuple[Decimal | None, ...]] = OrderedDict()
         """What is owed to each: the amounts, None for a dead letter."""
@@ -112,7 +115,7 @@ class Audit:
         """Enter a record that is no transaction, by its place in the log."""
         self.findings.poison += 1
         key = hash((topic, partition, offset))
-        self._know(key, at_ms)
+        self._know(key, _ONCE, now_ms=self._time_ms.get(partition, at_ms))
         self._owe(key, None)
 
     def verdict(self, verdict: Verdict) -> None:
@@ -143,11 +146,11 @@ class Audit:
         now_ms = max(at_ms, self._time_ms.get(partition, at_ms))
         self._time_ms[partition] = now_ms
         last_ms = self._known.get(key)
-        self._know(key, now_ms)
+        self._know(key, now_ms, now_ms=now_ms)
         return last_ms is not None and now_ms - last_ms < self._duplicates_ms
 
-    def _know(self, key: int, now_ms: int) -> None:
-        self._known[key] = now_ms
+    def _know(self, key: int, at_ms: int, *, now_ms: int) -> None:
+        self._known[key] = at_ms
         self._known.move_to_end(key)
         if len(self._known) > self._window:
             _, last_ms = self._known.popitem(last=False)

@@ -4,6 +4,7 @@ import random
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -173,3 +174,18 @@ def test_ids_that_memory_has_no_room_for_are_counted() -> None:
         looked.enter(f"t{k}", after_s=60 * 20)
         looked.verdict(verdict(f"t{k}", after_s=60 * 20))
     assert looked.findings.forgotten == 9
+
+
+@pytest.mark.parametrize("at_ms", [-1, NOW_MS, 1 << 60])
+def test_poison_is_no_id_that_memory_had_no_room_for(at_ms: int) -> None:
+    """Nothing repeats it; what it puts out is judged by the time of the log, not by its stamp."""
+    looked = Looked(window=2)
+    looked.enter("long ago")
+    looked.enter("now", after_s=3600)
+    counted = []
+    for offset in range(4):
+        looked.poison("topic", 0, offset, at_ms)
+        looked.dead_letter("topic", 0, offset)
+        counted.append(looked.findings.forgotten)
+
+    assert counted == [0, 1, 1, 1]
