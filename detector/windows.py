@@ -36,6 +36,8 @@ EXPIRE_EVERY_MS: Final = 1_000
 """Keys that have expired go together, after this time at the latest: one by one costs more."""
 LOOKS_FOR_OLDEST: Final = 32
 """How often the oldest entries are looked for while as many as there are go: a list of some."""
+SPARSE: Final = 8
+"""A window that once held so many times as many entries is packed anew."""
 
 
 class WindowLimits(NamedTuple):
@@ -83,7 +85,7 @@ class WindowSpec(Protocol[W_co]):
 class Recent:
     """Keys, and when each was last there. The whole text is kept: no hash, so no collisions."""
 
-    __slots__ = ("_entries", "_last", "_next_to_go", "_oldest_ms", "evicted", "window_ms")
+    __slots__ = ("_entries", "_last", "_most", "_next_to_go", "_oldest_ms", "evicted", "window_ms")
 
     def __init__(self, window_ms: int, entries: int) -> None:
         self.window_ms = window_ms
@@ -96,6 +98,8 @@ class Recent:
         since it steps over all those that were there."""
         self._oldest_ms = 0
         """No entry is older than this."""
+        self._most = 0
+        """As many entries were there at once since they were packed last."""
 
     def __len__(self) -> int:
         return len(self._last)
@@ -157,13 +161,18 @@ class Recent:
 
     def _expire(self, upto_ms: int) -> None:
         last = self._last
+        self._most = max(self._most, len(last))
         while last:
             key, self._oldest_ms = self._oldest()
             if self._oldest_ms > upto_ms:
                 self._next_to_go[key] = self._oldest_ms
-                return
+                break
             del last[key]
-        self._oldest_ms = upto_ms + 1
+        else:
+            self._oldest_ms = upto_ms + 1
+        if len(last) * SPARSE < self._most:
+            # What a burst has left behind takes memory, and is stepped over at each look.
+            self._last, self._most = dict(last), len(last)
 
     def _oldest(self) -> tuple[str, int]:
         """Give the oldest entry, out of those that are next to go."""

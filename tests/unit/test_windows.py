@@ -1,5 +1,6 @@
 """The windows answer as if they had looked at every record of the log."""
 
+import sys
 from decimal import Decimal
 from itertools import accumulate
 
@@ -11,6 +12,7 @@ from detector.tally import UNITS_PER_ONE, TallySpec
 from detector.windows import (
     EXPIRE_EVERY_MS,
     LOOKS_FOR_OLDEST,
+    SPARSE,
     CounterpartiesSpec,
     Recent,
     WindowLimits,
@@ -176,6 +178,18 @@ def test_what_came_again_goes_after_what_did_not():
         recent.saw(more, [1] * len(more))
     there = [recent.saw([key], [1]) == [True] for key in ("1", *keys[4:])]
     assert (all(there), recent.evicted, len(recent)) == (True, 3, len(keys))
+
+
+@pytest.mark.parametrize("late", [0, 3])
+def test_a_burst_leaves_nothing_behind(late):
+    """Once a burst's keys have expired they take no room, and nothing has to step over them."""
+    recent = Recent(WINDOW_MS, UNBOUNDED)
+    recent.saw([str(number) for number in range(UNBOUNDED - late)], [1] * (UNBOUNDED - late))
+    recent.saw([f"late {number}" for number in range(late)], [WINDOW_MS] * late)
+    full = sys.getsizeof(recent._last)
+    recent.saw(["new"], [1 + WINDOW_MS + EXPIRE_EVERY_MS])
+    assert (len(recent), recent.evicted) == (late + 1, 0)
+    assert sys.getsizeof(recent._last) < full / SPARSE
 
 
 @pytest.mark.parametrize("age", [WINDOW_MS - 1, WINDOW_MS])
