@@ -7,7 +7,7 @@ import os
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 from confluent_kafka import Message
@@ -45,7 +45,9 @@ DEADLINE_S = 3
 
 
 @pytest.fixture
-async def lossy(start_kafka: Callable[..., Cluster]) -> Iterator[tuple[TopicSettings, Network]]:
+async def lossy(
+    start_kafka: Callable[..., Cluster],
+) -> AsyncIterator[tuple[TopicSettings, Network]]:
     """Topics on a broker of this test's, and a network that leads to that broker too."""
     seed = int(os.environ.get("FRAUDSTREAM_CHAOS_SEED", time.time_ns() % 1_000_000))
     print(f"FRAUDSTREAM_CHAOS_SEED={seed}")  # noqa: T201 - to repeat a run that failed
