@@ -2,7 +2,6 @@
 
 import csv
 import json
-import math
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
@@ -16,7 +15,7 @@ from loadgen.errors import ReplayError
 from loadgen.measure import Tally
 from loadgen.payments import ORDINARY, Payment, Shot
 from wire.errors import MessageError
-from wire.messages import Transaction, decode_transaction, encode
+from wire.messages import EARLIEST_MS, LATEST_MS, Transaction, decode_transaction, encode
 
 log = structlog.get_logger(__name__)
 LOGGED_LINES: Final = 10
@@ -24,6 +23,8 @@ LOGGED_LINES: Final = 10
 SECONDS_PER_STEP: Final = 3600.0
 """PaySim: one step is an hour of the simulation."""
 _FRAUD: Final = "fraud"
+_WRITTEN: Final = (str, int, float)
+"""What a name or a number may be written as in JSON."""
 _NOT_FRAUD: Final = frozenset({"", "0", "0.0", "false", "no", ORDINARY, "legit"})
 
 
@@ -182,15 +183,16 @@ def _time(row: Mapping[str, Any], columns: Columns) -> float:
         seconds = float(text) * columns.unit
     except ValueError:
         return datetime.fromisoformat(text).timestamp()
-    if not math.isfinite(seconds):
+    if not EARLIEST_MS <= seconds * 1000 <= LATEST_MS:  # nor is NaN
         raise ValueError(f"{columns.time} is no time: {text}")
     return seconds
 
 
 def _text(row: Mapping[str, Any], column: str) -> str:
-    if row[column] is None:  # null, or a line that is too short
+    value = row[column]
+    if type(value) not in _WRITTEN:  # None is null, or a line that is too short
         raise ValueError(f"no {column}")
-    return str(row[column])
+    return str(value)
 
 
 def _payment(row: Mapping[str, Any], columns: Columns) -> Payment:

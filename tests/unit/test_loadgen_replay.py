@@ -105,16 +105,20 @@ def test_lines_that_are_no_transaction_are_counted(tmp_path: Path) -> None:
         '{"source":"a","target":"b","amount":"-1"}\n'
         '{"source":"","target":"b","amount":"1"}\n'
         '{"source":null,"target":"b","amount":"1"}\n'
+        '{"source":{},"target":"b","amount":"1"}\n'
+        '{"source":"a","target":false,"amount":"1"}\n'
         + "[" * 100_000
         + '\n{"source":"a","target":"b","amount":"2"}\n'
     )
     tally = Tally()
     shots = list(Replay(path, None, tally).shots(iter(range(9)), batch=10))
     assert [payment.amount for payment in shots[0].payments] == [1, 2]
-    assert tally.unreadable == 5
+    assert tally.unreadable == 7
 
 
-@pytest.mark.parametrize("odd", ["a,b,1,nan", "a,b,1,-inf", "a,b,1,1e999", "a,b,1", "a"])
+@pytest.mark.parametrize(
+    "odd", ["a,b,1,nan", "a,b,1,-inf", "a,b,1,1e999", "a,b,1,1e300", "a,b,1", "a"]
+)
 def test_a_line_without_a_time_or_a_name_holds_up_no_other(tmp_path: Path, odd: str) -> None:
     """Whether it comes first, and would be the beginning, or later, and would never be due."""
     path = tmp_path / "odd.csv"
