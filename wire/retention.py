@@ -26,7 +26,7 @@ async def check(client: AIOKafkaAdminClient, topic: str) -> None:
     try:
         # Of one that leads some of it: to ask for the cluster's brokers asks for all its topics.
         (described,) = await client.describe_topics([topic])
-        node = str(described["partitions"][0]["leader"])
+        node = str(max(each["leader"] for each in described["partitions"]))  # -1: has none now
         broker = ConfigResource(ConfigResourceType.BROKER, node, {_OFFSETS: None})
         records = ConfigResource(ConfigResourceType.TOPIC, topic, {_RECORDS: None})
         answers = await client.describe_configs([broker, records])
