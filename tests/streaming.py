@@ -15,13 +15,14 @@ from typing import Any
 
 import aiohttp
 from aiokafka import AIOKafkaProducer
+from aiokafka.admin import NewPartitions
 
 from api import listener
 from api.streams.position import FRAUD, LEGIT, Position, decode
 from tests import forked
-from wire import kafka, messages
+from wire import kafka, messages, topics
 from wire.messages import Reason, Verdict
-from wire.settings import KafkaSettings
+from wire.settings import KafkaSettings, TopicSettings
 
 PARTITIONS = 4
 DEADLINE_S = 30
@@ -96,6 +97,14 @@ async def writing(settings: KafkaSettings, transactional_id: str) -> AsyncIterat
         yield Writer(producer, {FRAUD: settings.fraud_topic, LEGIT: settings.legit_topic})
     finally:
         await kafka.close(producer)
+
+
+async def add_partitions(settings: TopicSettings, topic: str, count: int) -> None:
+    """Give a topic more partitions, so many in all, that take records from then on."""
+    admin = await kafka.start(lambda: kafka.admin(settings))
+    await admin.create_partitions({topic: NewPartitions(count)})
+    await kafka.close(admin)
+    await topics._led(settings, {topic: count})
 
 
 class GatewayProcess:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.records_to_delete import RecordsToDelete
 
 from api.errors import ReaderError
@@ -15,7 +15,7 @@ from api.streams import feed as feeds
 from api.streams.connection import Connection
 from api.streams.position import FRAUD
 from tests.following import DEADLINE_S, Pages, numbered, write
-from tests.streaming import writing
+from tests.streaming import add_partitions, writing
 from wire import kafka
 from wire.settings import TopicSettings
 from wire.source import Chunk
@@ -93,9 +93,7 @@ async def test_partitions_that_are_added_are_followed_on_the_same_connection(
     async with pages.following():
         connection = pages.feed._connection
         assert connection is not None
-        admin = await kafka.start(lambda: kafka.admin(kafka_settings))
-        await admin.create_partitions({kafka_settings.fraud_topic: NewPartitions(5)})
-        await kafka.close(admin)
+        await add_partitions(kafka_settings, kafka_settings.fraud_topic, 5)
         await asyncio.to_thread(write, kafka_settings, numbered(0, 3), 4)
         async with asyncio.timeout(DEADLINE_S):
             while not connection.unread and len(pages.feed.next) < 5:

@@ -7,11 +7,11 @@ from contextlib import AbstractAsyncContextManager
 
 import httpx
 from aiokafka import TopicPartition
-from aiokafka.admin import NewPartitions, NewTopic
+from aiokafka.admin import NewTopic
 from aiokafka.admin.records_to_delete import RecordsToDelete
 
 from api.streams.position import FRAUD
-from tests.streaming import DEADLINE_S, Writer, begun, reading, writing
+from tests.streaming import DEADLINE_S, Writer, add_partitions, begun, reading, writing
 from wire import kafka
 from wire.settings import KafkaSettings
 
@@ -100,9 +100,7 @@ async def test_partitions_that_are_added_are_followed(
         reading(before.base_url, "/stream/fraud") as reader,
     ):
         old = (await begun(reader)).last_id
-    admin = await kafka.start(lambda: kafka.admin(kafka_settings))
-    await admin.create_partitions({kafka_settings.fraud_topic: NewPartitions(total_count=6)})
-    await kafka.close(admin)
+    await add_partitions(kafka_settings, kafka_settings.fraud_topic, 6)
     async with writing(kafka_settings, f"{kafka_settings.fraud_topic}-again") as again:
         await again.write(FRAUD, 5)
         await again.write(FRAUD, 0)
