@@ -3,7 +3,6 @@
 The rules of time, replay and bound are those of windows.py.
 """
 
-from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +16,6 @@ from wire.messages import DEFAULT_CURRENCY, Transaction
 UNITS_PER_ONE: Final = 10_000
 """Amounts are summed as whole numbers of 1/10000, the finest amount there is."""
 _UNITS: Final = Decimal(UNITS_PER_ONE)
-_NEVER: Final = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,29 +115,23 @@ class Tally:
         self._expire(times_ms[-1])
 
     def _add(self, transactions: Sequence[Transaction], times_ms: Sequence[int]) -> list[int]:
+        if not transactions:
+            return []
         weights: Sequence[int] = ()
         if self._sums:
             keys = [_by_currency(each) for each in transactions]
             weights = [int(each.amount * _UNITS) for each in transactions]
         else:
             keys = [each.source for each in transactions]
-        totals: list[int] = []
-        first = 0
-        while first < len(keys):
-            # So many at once that none of them need go before all are in.
-            end = bisect_left(times_ms, times_ms[first] + self._window_ms, first)
-            part = slice(first, min(end, first + self._entries))
-            totals += self._enter(keys[part], times_ms[part], weights[part])
-            first = part.stop
-        return totals
-
-    def _enter(
-        self, keys: Sequence[str], times_ms: Sequence[int], weights: Sequence[int]
-    ) -> list[int]:
-        times, window_ms = self._times, self._window_ms
         owners = list(map(self._accounts.__getitem__, keys))
-        room = self._entries - len(times)
-        expires_ms = times[0] + window_ms if times else _NEVER
+        times, window_ms, entries = self._times, self._window_ms, self._entries
+        held = len(times)
+        # All go into the queue first. None is let go before its turn: each one's turn makes it the
+        # newest that counts, and what goes is the oldest.
+        times.extend(times_ms)
+        self._owners.extend(owners)
+        self._weights.extend(weights)
+        expires_ms = times[0] + window_ms
         emptied: list[_Account] = []
         totals: list[int] = []
         answer = totals.append
@@ -147,19 +139,16 @@ class Tally:
         for owner, time_ms, weight in zip(owners, times_ms, weighed, strict=True):
             while expires_ms <= time_ms:
                 self._drop_oldest(emptied)
-                room += 1
-                expires_ms = times[0] + window_ms if times else _NEVER
-            if room:
-                room -= 1
+                held -= 1
+                expires_ms = times[0] + window_ms
+            if held < entries:
+                held += 1
             else:
                 self._drop_oldest(emptied)
                 self.evicted += 1
-                expires_ms = times[0] + window_ms if times else _NEVER
+                expires_ms = times[0] + window_ms
             owner.total = total = owner.total + weight
             answer(total)
-        times.extend(times_ms)
-        self._owners.extend(owners)
-        self._weights.extend(weights)
         self._forget(emptied)
         return totals
 
