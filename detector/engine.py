@@ -77,8 +77,10 @@ class Engine:
 
     def fits(self, rules: RuleSet) -> bool:
         """Tell if rules find all that they look back at, so that setting them is enough."""
-        known_ms = self._duplicates.window_ms
-        return rules.duplicates_ms <= known_ms and rules.windows <= self._windows.specs
+        if rules.duplicates_ms == (known_ms := self._duplicates.window_ms):
+            return rules.windows <= self._windows.specs
+        # What a window has counted hangs on what was a duplicate then.
+        return rules.duplicates_ms < known_ms and not rules.needs_windows
 
     @property
     def entries(self) -> int:

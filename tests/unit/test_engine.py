@@ -4,7 +4,7 @@ from decimal import Decimal
 from itertools import accumulate, pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from detector import rulesfile
@@ -47,6 +47,13 @@ within = "30s"
 limit = 600
 """
 RULES = rulesfile.parse(ALL_WINDOWS, "rules.toml")
+SHORTER = rulesfile.parse(ALL_WINDOWS.replace(b"40s", b"15s"), "shorter.toml")
+OTHERS = [
+    SHORTER,
+    rulesfile.parse(ALL_WINDOWS.replace(b"limit = 2", b"limit = 1"), "limit.toml"),
+    rulesfile.parse(b'duplicates = "40s"', "none.toml"),
+    rulesfile.parse(b'duplicates = "15s"', "none_shorter.toml"),
+]
 DEFAULT = rulesfile.load(None)
 
 transactions = st.builds(
@@ -168,6 +175,18 @@ def test_batches_make_no_difference(log, entries, cuts):
     decided = [decide_all(cut, log[begin:end]) for begin, end in pairwise(bounds)]
     assert decide_all(whole, log) == [each for batch in decided for each in batch]
     assert (whole.entries, whole.evicted) == (cut.entries, cut.evicted)
+
+
+@given(log=logs(), new=st.sampled_from(OTHERS), at=st.integers(0, 50))
+@example(log=[(payment("1"), 0), (payment("1"), 20_000), (payment("2"), 20_000)], new=SHORTER, at=2)
+def test_rules_that_fit_decide_as_if_they_had_always_been_in_force(log, new, at):
+    """So it makes no difference whether windows were kept at a reload or rebuilt since."""
+    kept, rebuilt = Engine(RULES), Engine(new)
+    decide_all(kept, log[:at])
+    assume(kept.fits(new))
+    kept.rules = new
+    rebuilt.take_in(*columns(log[:at]))
+    assert decide_all(rebuilt, log[at:]) == decide_all(kept, log[at:])
 
 
 @given(log=logs())
