@@ -79,8 +79,10 @@ class History:
         newest = await self._last_transaction_ms(place, offset, bounds.start)
         if newest is None:
             return offset
+        if newest <= horizon_ms:  # an engine's time begins at 0: what is stamped before, is so then
+            return min(offset, bounds.start)
         async with deadline(self._limit_s, "offset by time"):
-            at = await offsets.since(self._client, [place], max(0, newest - horizon_ms))
+            at = await offsets.since(self._client, [place], newest - horizon_ms)
         return offset if at[place] == offsets.NONE else min(offset, at[place])
 
     async def _bounds(self, places: Sequence[TopicPartition]) -> dict[TopicPartition, Bounds]:

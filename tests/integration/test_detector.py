@@ -18,6 +18,7 @@ from confluent_kafka import Message
 from detector.rulesfile import RulesSource
 from detector.service import Detector
 from detector.settings import DetectorSettings
+from tests import foreign
 from tests.conftest import topic_settings
 from tests.processes import Programs, environment
 from wire import kafka
@@ -186,6 +187,27 @@ async def test_a_duplicate_gets_no_second_verdict(
     assert {once.transaction_id: 1, other.transaction_id: 1} == decided(
         read_committed, kafka_settings
     )
+
+
+@pytest.mark.parametrize("before", [(-3_000, -2_000), (-3_000, 1_000)])
+async def test_a_duplicate_from_before_1970_gets_no_second_verdict(
+    kafka_settings: TopicSettings, read_committed: Read, before: tuple[int, ...]
+) -> None:
+    """Kafka takes any time, and finds none before 1970: windows go back to the log's beginning."""
+    once, other = (payment(transaction_id=name) for name in ("once", "other"))
+    settings = settings_for(kafka_settings)
+    topic = kafka_settings.transactions_topic
+    for sent, at_ms in zip((once, other), before, strict=True):
+        await foreign.write(kafka_settings, topic, encode(sent), at_ms=at_ms)
+    # So that Kafka does not delete the others for their age.
+    await foreign.write(kafka_settings, topic, b"no transaction")
+    async with running(settings) as first:
+        await until(lambda: first.metrics.records == 3)
+    await foreign.write(kafka_settings, topic, encode(once), at_ms=before[-1])
+    async with running(settings) as second:
+        await until(lambda: second.metrics.records == 1)
+    assert (second.metrics.rebuilt_records, second.metrics.duplicates) == (3, 1)
+    assert decided(read_committed, kafka_settings) == {"once": 1, "other": 1}
 
 
 async def test_detectors_share_and_take_over(
