@@ -14,7 +14,7 @@ import asyncio
 import gc
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -110,6 +110,9 @@ class Detector(ConsumerRebalanceListener):  # type: ignore[misc] # untyped libra
         self._working: tuple[Worker, asyncio.Task[None]] | None = None
         self._kept: dict[TopicPartition, State] = {}
         self._fenced_at: float | None = None
+        self._failure: Exception | None = None
+        """What went wrong in a callback of the group's, which would go on as if nothing had."""
+        self._draining = asyncio.Lock()
         self._member: AIOKafkaConsumer = None
 
     @property
@@ -172,17 +175,25 @@ class Detector(ConsumerRebalanceListener):  # type: ignore[misc] # untyped libra
 
         All of them are revoked in every rebalance: the assignor is no cooperative one.
         """
-        await self._drain()
+        try:
+            await self._drain()
+        except Exception as error:  # noqa: BLE001 - told by `_check`: aiokafka would only log it
+            self._failure = error
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Start a worker for the partitions."""
-        places = sorted(assigned)
+        try:
+            await self._begin(sorted(assigned))
+        except Exception as error:  # noqa: BLE001 - as above; and nobody would be at work
+            self._failure = error
+
+    async def _begin(self, places: Sequence[TopicPartition]) -> None:
         self._member.pause(*places)
         log.info("assigned", partitions=[place.partition for place in places])
         await self._drain()
         self._fenced_at = None
         kept, self._kept = self._kept, {}
-        if not places:
+        if not places or self._stop.is_set():
             return
         group = self._member._coordinator  # noqa: SLF001 - it tells nobody its generation
         worker = Worker(
@@ -197,23 +208,27 @@ class Detector(ConsumerRebalanceListener):  # type: ignore[misc] # untyped libra
         self._working = worker, asyncio.create_task(worker.run(), name="worker")
 
     async def _drain(self) -> None:
-        if self._working is None:
-            return
-        (worker, task), self._working = self._working, None
-        worker.stop()
-        await asyncio.wait((task,), timeout=self._settings.detector_drain_seconds)
-        if not task.done():  # the next owner settles what it leaves open
-            task.cancel()
-            log.warning("worker cut off")
-            await asyncio.wait((task,), timeout=kafka.STOP_TIMEOUT_S)
-        for place in worker.places:
-            self.metrics.forget(place.partition)
-        self._kept = worker.states.kept()
-        if task.done() and not task.cancelled() and isinstance(task.exception(), Exception):
-            log.warning("worker had failed", error=str(task.exception()))
+        """Have the worker end, if there is one; also one that is being ended already."""
+        async with self._draining:
+            if self._working is None:
+                return
+            (worker, task), self._working = self._working, None
+            worker.stop()
+            await asyncio.wait((task,), timeout=self._settings.detector_drain_seconds)
+            if not task.done():  # the next owner settles what it leaves open
+                task.cancel()
+                log.warning("worker cut off")
+                await asyncio.wait((task,), timeout=kafka.STOP_TIMEOUT_S)
+            for place in worker.places:
+                self.metrics.forget(place.partition)
+            self._kept = worker.states.kept()
+            if task.done() and not task.cancelled() and isinstance(task.exception(), Exception):
+                log.warning("worker had failed", error=str(task.exception()))
 
     def _check(self) -> None:
         """Raise what ended the worker, unless that is another one's taking over."""
+        if self._failure is not None:
+            raise self._failure
         if self._working is None or not self._working[1].done():
             return
         error = self._working[1].exception()

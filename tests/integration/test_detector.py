@@ -5,16 +5,18 @@ import itertools
 import os
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka import TopicPartition
 from aiokafka.admin import NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from confluent_kafka import Message
 
+from detector import service
 from detector.rulesfile import RulesSource
 from detector.service import Detector
 from detector.settings import DetectorSettings
@@ -228,6 +230,42 @@ async def test_detectors_share_and_take_over(
     # What was in hand when partitions went was finished first: nothing was cut off or fenced.
     assert (first.metrics.aborts, second.metrics.aborts) == (0, 0)
     assert (first.metrics.fenced, second.metrics.fenced) == (0, 0)
+
+
+async def test_a_failure_as_partitions_are_assigned_ends_the_detector(
+    kafka_settings: TopicSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The group's client only logs it: a member would go on that owns partitions and reads none."""
+
+    def fails(*_given: Any, **_more: Any) -> None:
+        raise LookupError("no worker")
+
+    monkeypatch.setattr(service, "Worker", fails)
+    detector = Detector(settings_for(kafka_settings), RulesSource(None))
+    with pytest.raises(LookupError, match="no worker"):
+        async with asyncio.timeout(DEADLINE_S):
+            await detector.run()
+
+
+async def test_a_detector_that_ends_in_a_rebalance_leaves_nobody_at_work(
+    kafka_settings: TopicSettings,
+) -> None:
+    """Partitions that it is given while it goes are left to those who stay."""
+    settings = settings_for(kafka_settings)
+
+    class Going(Detector):
+        async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+            if revoked:
+                self.stop()
+            await super().on_partitions_revoked(revoked)
+
+    going = Going(settings, RulesSource(None))
+    gone = asyncio.create_task(going.run())
+    await until(lambda: going.metrics.rebuilds == kafka_settings.partitions)
+    async with running(settings) as staying:
+        await gone
+        await until(lambda: len(staying.metrics.lag) == kafka_settings.partitions)
+    assert [task for task in asyncio.all_tasks() if task.get_name() == "worker"] == []
 
 
 async def test_an_aborted_batch_is_read_again(
