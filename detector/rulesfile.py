@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import tomllib
-from decimal import Decimal, InvalidOperation
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final
@@ -11,6 +9,7 @@ from typing import Any, Final
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from detector import toml
 from detector.errors import RulesError
 from detector.rules import KINDS, AnyRule, RuleSet
 from detector.rules.rule import Duration
@@ -23,9 +22,6 @@ MAX_FILE_BYTES: Final = 4_194_304
 """Largest rules file read; lists of accounts may be long."""
 MAX_COMPLAINTS: Final = 5
 VERSION_DIGITS: Final = 12
-MAX_EXPONENT: Final = 100
-"""Of a number, either way; no field takes one that is nearly so large or small."""
-_INFINITE: Final = Decimal("Infinity")
 
 
 class _RulesFile(BaseModel):
@@ -54,18 +50,14 @@ def parse(content: bytes, name: str) -> RuleSet:
     Raises:
         RulesError: as for `load`.
     """
-    try:
-        # Amounts stay decimal: a float would make 900.10 something else.
-        document = tomllib.loads(content.decode(), parse_float=_decimal)
-    except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
-        raise RulesError(f"{name}: not TOML: {error}") from None
-    except RecursionError:
-        raise RulesError(f"{name}: not TOML: nested too deep") from None
+    document = toml.parse(content, name)
+    if not document:  # cut off, as by a full disk; to have no rules is said by `rules = []`
+        raise RulesError(f"{name}: says nothing")
     try:
         file = _RulesFile.model_validate(document)
     except ValidationError as error:
         complaints = [_complaint(each, document) for each in error.errors()[:MAX_COMPLAINTS]]
-        raise RulesError(f"{name}: {'; '.join(complaints)}") from None
+        raise RulesError(_one_line(f"{name}: {'; '.join(complaints)}")) from None
     ids = [rule.id for rule in file.rules]
     for repeated in sorted({each for each in ids if ids.count(each) > 1}):
         raise RulesError(f"{name}: rule {repeated}: id: used by more than one rule")
@@ -83,7 +75,8 @@ class RulesSource:
         """
         self._path = path
         self._audit = audit or Audit("detector")
-        self._stamp = self._stat()
+        self._stamp = self._seen = self._stat()
+        """Of the file that was read last, and of the one that was there at the last look."""
         self.rules = load(path)
 
     def begin(self) -> None:
@@ -93,13 +86,14 @@ class RulesSource:
     def poll(self, *, force: bool = False) -> RuleSet | None:
         """Give the new rules if the file has changed and is good, else None.
 
-        A changed file that can't be used is logged once, and the rules stay. One stat() a call;
-        meant to be called between batches. `force` reads the file even if it looks the same.
+        A changed file is read when it has stayed as it is from one call to the next: one that is
+        being written has some of its rules, or none, and may be no less right. One that can't be
+        used is logged once, and the rules stay. `force` reads the file as it is now.
         """
-        stamp = self._stat()
-        if stamp == self._stamp and not force:
+        before, self._seen = self._seen, self._stat()
+        if not force and (self._seen == self._stamp or self._seen != before):
             return None
-        self._stamp = stamp
+        self._stamp = self._seen
         try:
             rules = load(self._path)
         except RulesError as error:
@@ -141,21 +135,6 @@ def _read(path: Path | None) -> tuple[str, bytes]:
     return str(path), content
 
 
-def _decimal(text: str) -> Decimal:
-    """Read a number with a point or an exponent; one beyond all sense comes out infinite.
-
-    Every field refuses that by name. As a whole number it could have more digits than there is
-    memory.
-    """
-    try:
-        number = Decimal(text)
-    except InvalidOperation:  # an exponent that no decimal has
-        return _INFINITE
-    if number.is_finite() and abs(number.adjusted()) > MAX_EXPONENT:
-        return _INFINITE
-    return number
-
-
 def _version(file: _RulesFile) -> str:
     content = file.model_dump(mode="json")
     for rule in content["rules"]:
@@ -182,3 +161,8 @@ def _rule_name(document: dict[str, Any], index: int) -> str:
     rule = document["rules"][index]
     known = isinstance(rule, dict) and isinstance(rule.get("id"), str)
     return f"rule {rule['id']}" if known else f"rule number {index + 1}"
+
+
+def _one_line(text: str) -> str:
+    """Write out what would move a terminal's cursor: names in a file can be anything."""
+    return "".join([c if c.isprintable() else c.encode("unicode_escape").decode() for c in text])

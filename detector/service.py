@@ -15,6 +15,7 @@ import gc
 import signal
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from detector.tracing import DetectorTracing
 
 log = structlog.get_logger(__name__)
+CHECK_EVERY_MS: Final = 1_000
+"""Pause between looks whether the worker still works."""
 GARBAGE_AFTER: Final = 200_000
 """New objects after which Python looks for unreachable cycles."""
 
@@ -88,7 +91,7 @@ async def _serve(settings: DetectorSettings, rules: RulesSource) -> None:
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(signum, detector.stop)
-    loop.add_signal_handler(signal.SIGHUP, lambda: rules.poll(force=True))
+    loop.add_signal_handler(signal.SIGHUP, detector.read_rules)
     try:
         async with serving(detector.metrics, settings):
             rules.begin()
@@ -106,7 +109,7 @@ class Detector(ConsumerRebalanceListener):  # type: ignore[misc] # untyped libra
         self.tracing: DetectorTracing | None = None
         self._settings = settings
         self._rules = rules
-        self._stop = asyncio.Event()
+        self._stop, self._hung_up = asyncio.Event(), asyncio.Event()
         self._working: tuple[Worker, asyncio.Task[None]] | None = None
         self._kept: dict[TopicPartition, State] = {}
         self._fenced_at: float | None = None
@@ -124,6 +127,10 @@ class Detector(ConsumerRebalanceListener):  # type: ignore[misc] # untyped libra
         """End in order: finish the batches in hand, leave the group."""
         self._stop.set()
 
+    def read_rules(self) -> None:
+        """Read the rules file, whether or not it seems to have changed."""
+        self._hung_up.set()
+
     async def run(self) -> None:
         """Work until stopped.
 
@@ -133,17 +140,20 @@ class Detector(ConsumerRebalanceListener):  # type: ignore[misc] # untyped libra
         """
         stopping = asyncio.create_task(self._stop.wait())
         working = asyncio.create_task(self._work())
-        await asyncio.wait((stopping, working), return_when=asyncio.FIRST_COMPLETED)
-        stopping.cancel()
-        working.cancel()
-        await asyncio.wait((working,))
+        following = asyncio.create_task(self._follow_rules())
+        tasks = stopping, working, following
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
         try:
             await self._drain()
         finally:
             if self._member is not None:
                 await kafka.close(self._member)
-        if not working.cancelled():
-            working.result()
+        for task in (working, following):
+            if not task.cancelled():
+                task.result()
         log.info("detector stopped", records=self.metrics.records)
 
     async def _work(self) -> None:
@@ -153,11 +163,23 @@ class Detector(ConsumerRebalanceListener):  # type: ignore[misc] # untyped libra
             raise StuckError(f"the topics differ in their number of partitions: {counts}")
         self._member = await kafka.start(self._new_member)
         self._member.subscribe([settings.transactions_topic], listener=self)
-        tick_ms = int(settings.detector_rules_poll_seconds * 1000)
         while True:
-            await self._member.getmany(timeout_ms=tick_ms)  # gives nothing but the group's errors
+            await self._member.getmany(timeout_ms=CHECK_EVERY_MS)  # gives only the group's errors
             self._check()
-            self._rules.poll()
+
+    async def _follow_rules(self) -> None:
+        """Look whether the rules file has changed, at once when told to.
+
+        In a thread: it takes seconds to read long lists, and the group counts a detector whose
+        event loop stands still for so long as dead.
+        """
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.detector_rules_poll_seconds):
+                    await self._hung_up.wait()
+            told = self._hung_up.is_set()
+            self._hung_up.clear()
+            await asyncio.to_thread(self._rules.poll, force=told)
 
     def _new_member(self) -> AIOKafkaConsumer:
         settings = self._settings

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import os
 import signal
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
@@ -16,8 +17,9 @@ from aiokafka.admin import NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from confluent_kafka import Message
 
-from detector import service
-from detector.rulesfile import RulesSource
+from detector import rulesfile, service
+from detector.rules import RuleSet
+from detector.rulesfile import RulesSource, load
 from detector.service import Detector
 from detector.settings import DetectorSettings
 from tests import foreign
@@ -402,6 +404,32 @@ async def test_a_hang_up_signal_has_the_rules_read_at_once(
         await until(lambda: len(read_committed(kafka_settings, kafka_settings.fraud_topic)) == 1)
     finally:
         programs.end()
+
+
+async def test_rules_are_read_while_transactions_are_decided(
+    kafka_settings: TopicSettings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Long lists take seconds to read: who stood still meanwhile would be put out of the group."""
+    file = tmp_path / "rules.toml"
+    file.write_text(amount_rule("900"))
+    settings = settings_for(kafka_settings, detector_rules=file, detector_rules_poll_seconds=0.01)
+    reading, decided = threading.Event(), threading.Event()
+
+    def slowly(path: Path) -> RuleSet:
+        reading.set()
+        assert decided.wait(DEADLINE_S)
+        return load(path)
+
+    async with running(settings) as detector:
+        before = detector.rules_version
+        monkeypatch.setattr(rulesfile, "load", slowly)
+        file.write_text(amount_rule("100"))
+        await until(reading.is_set)
+        await produce(kafka_settings, payment("500.00"))
+        await until(lambda: detector.metrics.records == 1)
+        assert (detector.metrics.legit, detector.rules_version) == (1, before)
+        decided.set()
+        await until(lambda: detector.rules_version != before)
 
 
 def amount_rule(limit: str) -> str:

@@ -69,7 +69,7 @@ async def test_rules_that_change_during_a_rebuild_are_those_that_decide(
             if not changed:
                 assert states.take(chunk) is None  # there is more to be read than one chunk
                 file.write_text(RULES.format(within=within).replace("10\n", "500\n"))
-                changed = rules.poll() is not None
+                changed = rules.poll(force=True) is not None
                 continue
             if ready := states.take(chunk):
                 engine = states[place].engine

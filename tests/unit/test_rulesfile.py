@@ -48,12 +48,22 @@ def rule(kind, *lines):
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
+        ("", "says nothing"),
+        ("# rules = []", "says nothing"),
         ("threshold = ", "not TOML: Invalid value (at end of document)"),
         ("threshold = 0", "threshold: Input should be greater than or equal to 1"),
         ('duplicates = "soon"', 'duplicates: expected a duration like "90s", "10m", "24h" or "7d"'),
         ('duplicates = "0s"', "duplicates: Input should be greater than 0"),
         ("treshold = 5", "treshold: Extra inputs are not permitted"),
         ("a = " + "[" * 100_000, "not TOML: nested too deep"),
+        (".".join("a" * 9) + " = 1", "a key of more than 8 parts"),
+        ("[" + " . ".join(["'a'", '"b.c"', *"defghij"]) + "]", "a key of more than 8 parts"),
+        ("threshold = 0b1" + "0" * 1_000_000, "a key or number of more than 100 characters"),
+        ('"\\u001B[2J" = 1', "\\x1b[2J: Extra inputs are not permitted"),
+        (
+            '[[rules]]\nid = "r\\n"\nkind = "x"',
+            f"rule r\\n: kind: expected one of {', '.join(KINDS)}",
+        ),
         ("threshold = 1e999999999", "threshold: Input should be a finite number"),
         (
             rule("velocity", 'within = "1s"', "limit = 1e9999"),
@@ -182,6 +192,17 @@ def test_the_version_is_the_same_in_every_process():
     assert versions == {rulesfile.load(EXAMPLE).version + "\n"}
 
 
+@pytest.mark.parametrize(
+    "text", ['"a.b.c.d.e.f.g.h.i.j"', "'a.b.c.d.e.f.g.h.i.j'", '"""\n\\"a.b.c.d.e.f.g.h.i.j"""']
+)
+def test_texts_are_no_keys(text):
+    """However many points, and however long a word, there are in a quoted text or a comment."""
+    texts = f"{VALID}description = {text} # {'1.' * 20}{'x' * 200}\n"
+    assert (
+        rulesfile.parse(texts.encode(), "a").version == rulesfile.parse(VALID.encode(), "b").version
+    )
+
+
 def test_amounts_are_exact():
     """A TOML float is read as the decimal that it shows."""
     rules = rulesfile.parse(VALID.replace("900", "900.10").encode(), "a")
@@ -189,15 +210,51 @@ def test_amounts_are_exact():
 
 
 def test_a_changed_file_gives_new_rules_once(tmp_path):
-    """The next poll after a change gives the rules, and the one after it nothing."""
+    """The second poll after a change gives the rules, and the one after it nothing."""
     path = tmp_path / "rules.toml"
     path.write_text(VALID)
     source = rulesfile.RulesSource(path)
     assert source.poll() is None
     path.write_text(VALID.replace("900", "1000"))
+    assert source.poll() is None
     rules = source.poll()
     assert rules == rulesfile.load(path) == source.rules
     assert source.poll() is None
+
+
+def test_a_file_that_is_being_written_is_left_alone(tmp_path):
+    """What is there of it may be right, and half of the rules: it is read when it has settled."""
+    path = tmp_path / "rules.toml"
+    path.write_text(VALID + VALID.replace("big", "bigger"))
+    source = rulesfile.RulesSource(path)
+    before = source.rules
+    with path.open("w") as file, capture_logs() as logs:
+        for part in ("", VALID, VALID.replace("big", "larger")):
+            file.write(part)
+            file.flush()
+            assert source.poll() is None
+    assert (source.rules, logs) == (before, [])
+    assert [rule.id for rule in source.poll().rules] == ["big", "larger"]
+
+
+def test_a_file_is_followed_through_a_link_that_is_swapped(tmp_path):
+    """As Kubernetes does it: the file's directory is a link, and another one takes its place."""
+    for name, limit in (("1", "900"), ("2", "1000")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "rules.toml").write_text(VALID.replace("900", limit))
+    current, following = tmp_path / "..data", tmp_path / "..data_tmp"
+    current.symlink_to("1")
+    path = tmp_path / "rules.toml"
+    path.symlink_to("..data/rules.toml")
+    source = rulesfile.RulesSource(path)
+    following.symlink_to("2")
+    following.rename(current)
+    assert [source.poll(), source.poll()] == [None, rulesfile.load(tmp_path / "2/rules.toml")]
+
+
+def polled(source):
+    """Give what comes of a change once it has stayed the same for a while."""
+    return source.poll() or source.poll()
 
 
 def test_a_bad_file_keeps_the_rules_and_says_so_once(tmp_path):
@@ -208,15 +265,15 @@ def test_a_bad_file_keeps_the_rules_and_says_so_once(tmp_path):
     before = source.rules
     path.write_text("threshold = 0")
     with capture_logs() as logs:
-        assert [source.poll(), source.poll()] == [None, None]
+        assert [polled(source), polled(source)] == [None, None]
         path.unlink()
-        assert [source.poll(), source.poll()] == [None, None]
+        assert [polled(source), polled(source)] == [None, None]
     assert source.rules is before
     kept = [entry for entry in logs if entry["event"] == "rules kept"]
     assert ["threshold" in entry["error"] for entry in kept] == [True, False]
     assert [entry["event"] for entry in logs if entry not in kept] == ["rules-refused"] * 2
     path.write_text(VALID.replace("900", "1000"))
-    assert source.poll() is not None
+    assert polled(source) is not None
 
 
 def test_what_becomes_of_the_rules_is_recorded(tmp_path):
@@ -228,9 +285,9 @@ def test_what_becomes_of_the_rules_is_recorded(tmp_path):
     source.begin()
     old = source.rules.version
     path.write_text("threshold = 0")
-    source.poll()
+    polled(source)
     path.write_text(VALID.replace("900", "1000"))
-    source.poll()
+    polled(source)
     log.close()
     new = source.rules.version
     lines = [json.loads(line) for line in recorded.read_text().splitlines()]
@@ -253,5 +310,5 @@ def test_a_file_is_read_again_when_told(tmp_path):
     before = path.stat()
     path.write_text(VALID.replace("900", "901"))
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert source.poll() is None
+    assert polled(source) is None
     assert source.poll(force=True) is not None
