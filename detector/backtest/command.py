@@ -33,7 +33,8 @@ def run(settings: BacktestSettings) -> int:
 
     Raises:
         RulesError: a rules file can't be used.
-        BacktestError: the input can't be read, or the report can't be written.
+        BacktestError: the input can't be read, or the report can't be written; with `--strict`,
+            nothing was compared.
         StuckError: Kafka does not answer.
     """
     with ExitStack() as stack:
@@ -45,7 +46,11 @@ def run(settings: BacktestSettings) -> int:
     else:
         # Ids and details are others' words: no markup of ours.
         report.show(result, Console(markup=False, emoji=False))
-    return int(settings.backtest_strict and not result.same)
+    if not settings.backtest_strict:
+        return 0
+    if result.same and not result.confusion:
+        raise BacktestError(f"nothing was compared with {result.compared_with}")
+    return int(not result.same)
 
 
 def find(settings: BacktestSettings, progress: Told = lambda _done, _total: None) -> Result:

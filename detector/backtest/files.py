@@ -20,6 +20,8 @@ from detector.backtest.trial import Case
 from detector.errors import BacktestError
 from wire.messages import LATEST_MS, Transaction, encode
 
+MAX_LINE_BYTES: Final = 1_048_576
+"""Longest line read; the largest transaction takes a small part of it."""
 _FIELDS: Final = frozenset(Transaction.__struct_fields__)
 
 
@@ -43,16 +45,25 @@ def read(path: Path, label_field: str | None) -> Iterator[tuple[Case, int]]:
 def _rows(path: Path, raw: IO[bytes]) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
         if path.suffix.lower() == ".csv":
-            reader = csv.DictReader(line.decode("utf-8-sig") for line in raw)
+            reader = csv.DictReader(line.decode("utf-8-sig") for line in _lines(path, raw))
             for row in reader:
                 given = {name: value for name, value in row.items() if value not in ("", None)}
                 yield reader.line_num, given
         else:
-            for number, line in enumerate(raw, 1):
+            for number, line in enumerate(_lines(path, raw), 1):
                 if line.strip():
                     yield number, _parsed(path, number, line)
     except (csv.Error, UnicodeDecodeError) as error:
         raise BacktestError(f"{path}: can't be read as .csv: {error}") from None
+
+
+def _lines(path: Path, raw: IO[bytes]) -> Iterator[bytes]:
+    number = 0
+    while line := raw.readline(MAX_LINE_BYTES + 1):
+        number += 1
+        if len(line) > MAX_LINE_BYTES:
+            raise BacktestError(f"{path}: line {number}: longer than {MAX_LINE_BYTES} bytes")
+        yield line
 
 
 def _parsed(path: Path, number: int, line: bytes) -> Any:

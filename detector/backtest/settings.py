@@ -68,7 +68,9 @@ class BacktestSettings(KafkaSettings):
         10, ge=0, le=1_000, description="most examples kept of each kind of difference"
     )
     backtest_strict: Annotated[bool, Option("--strict")] = Field(
-        False, description="exit with 1 if anything differs from what it is compared with"
+        False,
+        description="exit with 1 if anything differs from what it is compared with, with 2 if"
+        " nothing was compared",
     )
     backtest_json: Annotated[bool, Option("--json")] = Field(
         False, description="print the result as JSON, not as tables"

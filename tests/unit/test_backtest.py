@@ -13,7 +13,7 @@ import pytest
 from detector import rulesfile
 from detector.backtest import html, plots
 from detector.backtest.command import find, run
-from detector.backtest.files import read
+from detector.backtest.files import MAX_LINE_BYTES, read
 from detector.backtest.result import Reference, Result
 from detector.backtest.settings import BacktestSettings
 from detector.backtest.trial import Case
@@ -187,6 +187,15 @@ def test_errors_name_file_and_line(tmp_path, line, complaint):
     assert complaint in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["log.csv", "log.jsonl"])
+def test_a_file_without_line_ends_is_not_read_whole(tmp_path, name):
+    """A line is bounded, as a record of Kafka is: what is longer is told by its number."""
+    path = tmp_path / name
+    path.write_bytes(b"\n" + b" " * 4 * MAX_LINE_BYTES)
+    with pytest.raises(BacktestError, match=f"{name}: line 2: longer than {MAX_LINE_BYTES} bytes"):
+        find(settings(input=path))
+
+
 def test_a_bad_rules_file_is_told(lines, tmp_path):
     """The rules are checked before anything is read."""
     path = tmp_path / "bad.toml"
@@ -234,6 +243,20 @@ def test_strict_tells_a_difference_by_the_exit_code(lines, stricter, capsys, str
     }
     assert [each["transaction_id"] for each in printed["examples"]["became_fraud"]] == ["line-3"]
     assert printed["same"] is False
+
+
+@pytest.mark.parametrize(
+    ("given", "content"),
+    [({"label": "fraud"}, ""), ({}, json.dumps(LINES[0]))],
+    ids=["no transaction", "nothing to compare with"],
+)
+def test_strict_is_not_content_with_nothing(tmp_path, capsys, given, content):
+    """Who relies on the exit code would take what was never compared for the same."""
+    path = tmp_path / "log.jsonl"
+    path.write_text(content)
+    with pytest.raises(BacktestError, match="nothing was compared with"):
+        run(settings(input=path, strict=True, json=True, **given))
+    assert json.loads(capsys.readouterr().out)["same"]
 
 
 def test_tables_say_it_all(lines, stricter, capsys):
