@@ -17,8 +17,8 @@ from typing import Final, NamedTuple
 from loadgen.payments import Expectation
 from wire.messages import Transaction, Verdict
 
-_ONCE: Final = -(1 << 64)
-"""When what can't be repeated was there: before all times, whatever its record is stamped with."""
+_NEVER_MS: Final = -(1 << 64)
+"""Before all times, whatever a record is stamped with."""
 
 
 @dataclass
@@ -56,6 +56,19 @@ class Findings:
         return not (self.lost or self.duplicate or self.misclassified or self.unknown)
 
 
+class _Last(NamedTuple):
+    """When something was there last."""
+
+    time_ms: int
+    """The time of its partition then."""
+    stamp_ms: int
+    """The latest timestamp of its own records: the partition's time may be far ahead of them."""
+
+
+_ONCE: Final = _Last(_NEVER_MS, _NEVER_MS)
+"""When what can't be repeated was there."""
+
+
 class _Early(NamedTuple):
     """An outcome of what was not read so far."""
 
@@ -87,8 +100,8 @@ class Audit:
         self._time_ms: dict[int, int] = {}
         """The latest timestamp so far, by partition."""
         # Each has the oldest first; in an ordinary dict, to find that one takes ever longer.
-        self._known: OrderedDict[int, int] = OrderedDict()
-        """When each was there last, in its partition's time; of poison, _ONCE."""
+        self._known: OrderedDict[int, _Last] = OrderedDict()
+        """When each was there last; of poison, _ONCE."""
         # An id that comes again later is owed once more: so there may be several of one.
         self._pending: OrderedDict[int, tuple[Decimal | None, ...]] = OrderedDict()
         """What is owed to each: the amounts, None for a dead letter."""
@@ -145,16 +158,17 @@ class Audit:
     def _repeats(self, key: int, partition: int, at_ms: int) -> bool:
         now_ms = max(at_ms, self._time_ms.get(partition, at_ms))
         self._time_ms[partition] = now_ms
-        last_ms = self._known.get(key)
-        self._know(key, now_ms, now_ms=now_ms)
-        return last_ms is not None and now_ms - last_ms < self._duplicates_ms
+        last = self._known.get(key)
+        stamp_ms = at_ms if last is None else max(at_ms, last.stamp_ms)
+        self._know(key, _Last(now_ms, stamp_ms), now_ms=now_ms)
+        return last is not None and now_ms - last.time_ms < self._duplicates_ms
 
-    def _know(self, key: int, at_ms: int, *, now_ms: int) -> None:
-        self._known[key] = at_ms
+    def _know(self, key: int, last: _Last, *, now_ms: int) -> None:
+        self._known[key] = last
         self._known.move_to_end(key)
         if len(self._known) > self._window:
-            _, last_ms = self._known.popitem(last=False)
-            self.findings.forgotten += now_ms - last_ms < self._duplicates_ms
+            _, oldest = self._known.popitem(last=False)
+            self.findings.forgotten += now_ms - oldest.time_ms < self._duplicates_ms
 
     def _owe(self, key: int, amount: Decimal | None) -> None:
         if key in self._early:
@@ -188,14 +202,15 @@ class Audit:
     def _doubles(self, key: int, about_ms: int | None) -> bool:
         """Tell whether an outcome is of what has had its own, and not of an id that came again.
 
-        One that did came after the duplicates' window, give or take how far clocks are apart: half
-        of the window is surely more.
+        A verdict says when the record that it is about was made; one made later was not read yet.
         """
-        several = self._early.get(key)
-        before_ms = several[-1].about_ms if several else self._known.get(key)
-        if before_ms is None or about_ms is None:
-            return several is not None or before_ms is not None
-        return about_ms - before_ms < self._duplicates_ms / 2
+        if several := self._early.get(key):
+            before_ms = several[-1].about_ms
+        elif last := self._known.get(key):
+            before_ms = last.stamp_ms
+        else:
+            return False
+        return about_ms is None or before_ms is None or about_ms <= before_ms
 
     def _take_early(self, key: int) -> _Early:
         first, *others = self._early.pop(key)

@@ -113,6 +113,24 @@ def test_an_id_that_comes_again_after_the_duplicates_window_is_owed_another(
     assert found.ok
 
 
+@given(st.permutations([True] * 3 + [False] * 3))
+def test_an_id_that_comes_again_behind_a_stamp_of_the_future_is_owed_another(
+    order: list[bool],
+) -> None:
+    """The partition's time is far ahead of the id's own records, which lie near each other."""
+    looked = Looked()
+    records = (("t", 0.0), ("ahead", 86_400.0), ("t", 1.0))
+    log = [lambda each=each: looked.enter(each[0], after_s=each[1]) for each in records]
+    verdicts = [
+        lambda each=each: looked.verdict(verdict(each[0], after_s=each[1])) for each in records
+    ]
+    for is_log in order:
+        (log if is_log else verdicts).pop(0)()
+    looked.close(until=LATER + timedelta(days=1))
+    found = looked.findings
+    assert (found.transactions, found.verdicts, found.duplicate, found.lost) == (3, 3, 0, 0)
+
+
 @given(st.permutations([True, True, False, False]))
 def test_a_verdict_on_a_repeat_is_a_second_one(order: list[bool]) -> None:
     """Whichever is read first: the repeat, or a verdict on it."""
