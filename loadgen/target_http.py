@@ -10,8 +10,10 @@ and what is accepted is read where that is cheapest.
 import asyncio
 import ssl
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 
 import aiohttp
 import httpx
@@ -29,6 +31,7 @@ KEEP_ALIVE_S: Final = 4.0
 READY_PAUSE_S: Final = 0.25
 LOG_EVERY_S: Final = 5.0
 LONGEST_RETRY_AFTER_S: Final = 5.0
+"""A server that asks for more is asked again after so long: the run would end meanwhile."""
 _ALL_ACCEPTED: Final = frozenset({200, 202})
 _MULTI_STATUS: Final = 207
 # What is no HTTP at all, httpx-aiohttp lets through as aiohttp says it.
@@ -181,11 +184,20 @@ def _codes_of(body: bytes, count: int) -> list[str]:
 
 
 def _retry_after(response: httpx.Response) -> float:
-    text: Any = response.headers.get("retry-after", "")
+    """Read Retry-After (RFC 9110, 10.2.3): whole seconds, or a date by the server's own clock."""
+    text: str = response.headers.get("retry-after", "").strip()
+    if text.isascii() and text.isdecimal():
+        return min(float(text), LONGEST_RETRY_AFTER_S)
     try:
-        return min(max(float(text), 0.0), LONGEST_RETRY_AFTER_S)
-    except ValueError:  # the HTTP-date form, or none
+        at, now = (_moment(each) for each in (text, response.headers.get("date", "")))
+    except (ValueError, OverflowError):  # none, or nothing that can be read
         return RETRY_AFTER_S
+    return min(max((at - now).total_seconds(), 0.0), LONGEST_RETRY_AFTER_S)
+
+
+def _moment(text: str) -> datetime:
+    moment = parsedate_to_datetime(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _kind(error: Exception) -> str:

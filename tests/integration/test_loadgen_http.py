@@ -266,6 +266,49 @@ async def test_what_is_no_answer_is_an_error_for_each_send(answer: bytes, kind: 
         await server.wait_closed()
 
 
+UNREADABLE = (
+    b"",
+    b"nan",
+    b"inf",
+    b"-1",
+    b"1e9",
+    b"\xb2",
+    b"Thu, 01 Jan 2026 00:00:02 +" + b"9" * 30,
+)
+DATE = b"date: Thu, 01 Jan 2026 00:00:00 GMT\r\nretry-after: Thu, 01 Jan 2026 "
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        (b"retry-after: 0", 0.0),
+        (b"retry-after: 3", 3.0),
+        (b"retry-after: " + b"9" * 400, 5.0),
+        (DATE + b"00:00:02 GMT", 2.0),
+        (DATE + b"01:00:00 GMT", 5.0),
+        (b"retry-after: Thu, 01 Jan 2026 00:00:02 GMT\r\ndate: Fri, 02 Jan 2026 00:00:00 GMT", 0.0),
+        (b"retry-after: Thu, 01 Jan 2026 00:00:02 GMT", 1.0),
+        *((b"retry-after: " + text, 1.0) for text in UNREADABLE),
+        (b"x: y", 1.0),
+    ],
+)
+async def test_a_refusal_says_when_to_try_again(header: bytes, seconds: float) -> None:
+    """In seconds or by the server's clock, five at most; what is neither is a second."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n" + header + b"\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port: int = server.sockets[0].getsockname()[1]
+        target = HttpTarget(f"http://127.0.0.1:{port}", connections=1, timeout=20, batched=False)
+        answer = await target.send([Record(b"a", b"{}")])
+        await target.close()
+    assert answer == (("503",), seconds)
+
+
 async def test_an_answer_in_pieces_gives_its_connection_back() -> None:
     """Once it is whole: the next request goes out on the same connection."""
     connections = 0
