@@ -54,11 +54,13 @@ class Ledger:
 
     def accepted(self, number: int) -> None:
         """Note that the target took it: from now on a verdict is owed."""
+        if not self._within(number):  # nobody knows any more whether its verdict has come
+            self._tally.forgotten += 1
+            return
         slot = number % self._window
-        if self._within(number):
-            self._flags[slot] |= _ACCEPTED
-            if not self._flags[slot] & _DECIDED:
-                self.pending += 1
+        self._flags[slot] |= _ACCEPTED
+        if not self._flags[slot] & _DECIDED:
+            self.pending += 1
 
     def decided(self, number: int, *, fraud: bool, at: float) -> None:
         """Match a verdict that came at this reading of the clock."""

@@ -138,7 +138,8 @@ class Tally:
     unaccepted: int = 0
     """Verdicts on what was sent and never acknowledged: no fault, the answer got lost."""
     forgotten: int = 0
-    """Verdicts that came after the window had passed them: already counted as lost, or double."""
+    """Verdicts and acceptances that came after the window had passed what they are about: whether
+    that was lost, or doubled, is not known."""
     gaps: int = 0
     """Gaps that the stream itself told of."""
     reconnects: int = 0

@@ -58,7 +58,7 @@ def _verification_lines(found: Verification) -> list[tuple[str, str]]:
         ("duplicate", f"{found.duplicate:,}"),
         ("misclassified", f"{found.misclassified:,}"),
         ("unaccepted", f"{found.unaccepted:,} with a verdict" if found.unaccepted else ""),
-        ("forgotten", f"{found.forgotten:,} verdicts past the window" if found.forgotten else ""),
+        ("forgotten", f"{found.forgotten:,} past the window" if found.forgotten else ""),
         ("gaps", f"{found.gaps:,} in the stream" if found.gaps else ""),
         ("reconnects", f"{found.reconnects:,}" if found.reconnects else ""),
         ("called fraud", ", ".join(caught)),

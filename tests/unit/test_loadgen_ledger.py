@@ -97,6 +97,18 @@ def test_what_leaves_the_window_undecided_is_lost() -> None:
     assert (tally.forgotten, tally.verdicts) == (1, 0)
 
 
+def test_what_is_accepted_when_it_has_left_the_window_is_told_apart() -> None:
+    """A slow answer, or a small window: that none is lost would be a guess."""
+    book, tally = ledger()
+    for number in range(1, WINDOW + 2):
+        send(book, number, accepted=number > 1)
+    book.accepted(1)
+    for number in range(2, WINDOW + 2):
+        book.decided(number, fraud=False, at=20.0)
+    book.close()
+    assert (tally.forgotten, tally.lost, tally.verdicts) == (1, 0, WINDOW)
+
+
 def test_a_verdict_on_what_got_no_answer_is_no_fault() -> None:
     """The 202 may be lost on the way while the transaction is in Kafka."""
     book, tally = ledger()
