@@ -27,8 +27,10 @@ class KafkaTarget:
     async def ready(self, patience: float) -> None:
         """Wait for the topic, and connect."""
         topic = self._settings.transactions_topic
+        # One that is there takes a moment to say so.
+        seconds = max(patience, self._timeout)
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(seconds):
                 await topics.wait(self._settings, topic)
                 self._producer = await kafka.start(
                     lambda: kafka.producer(
@@ -39,7 +41,7 @@ class KafkaTarget:
                 )
         except TimeoutError:
             where = self._settings.kafka_broker_url
-            raise TargetDownError(f"no topic {topic} at {where} after {patience:g} s") from None
+            raise TargetDownError(f"no topic {topic} at {where} after {seconds:g} s") from None
 
     async def send(self, records: Sequence[Record]) -> Answer:
         """Produce the records and wait until they are acknowledged."""

@@ -61,7 +61,7 @@ class Witness:
         subscribed = asyncio.create_task(self._follower.subscribed.wait())
         await asyncio.wait(
             {subscribed, self._following},
-            timeout=self._settings.loadgen_wait,
+            timeout=max(self._settings.loadgen_wait, self._settings.loadgen_timeout),
             return_when=asyncio.FIRST_COMPLETED,
         )
         subscribed.cancel()

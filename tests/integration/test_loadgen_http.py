@@ -199,6 +199,13 @@ async def test_a_gateway_that_is_not_up_yet_is_waited_for() -> None:
     assert (found.accepted, found.failed) == (400, 0)
 
 
+async def test_a_gateway_that_is_up_need_not_be_waited_for() -> None:
+    """With no time to wait for it, its stream still gets the time that an answer takes."""
+    async with standins.serving(standins.Standin(stream_after=0.2)) as gateway:
+        found = await run(gateway.url, loadgen_wait=0)
+    assert found.ok
+
+
 async def test_a_gateway_that_never_comes_up_is_given_up() -> None:
     """After the time set for it, with a line that says what was tried."""
     with socket.create_server(("127.0.0.1", 0)) as sock:
