@@ -56,6 +56,13 @@ def _columns(given: Any) -> Any:
     return {meaning.strip(): column.strip() for meaning, _, column in pairs}
 
 
+def _address(text: str) -> str:
+    url = HttpUrl(text)
+    if url.username or url.password or url.query or url.fragment:
+        raise ValueError("expected http[s]://HOST[:PORT][/PATH]; a credential goes by a token")
+    return str(url).rstrip("/")
+
+
 def _since(text: str) -> datetime | None:
     if text == "earliest":
         return None
@@ -81,9 +88,7 @@ class LoadgenSettings(KafkaSettings):
         "http",
         description="the gateway by HTTP, or the transactions topic directly",
     )
-    loadgen_url: Annotated[
-        str, AfterValidator(lambda url: str(HttpUrl(url)).rstrip("/")), Option("--url")
-    ] = Field(
+    loadgen_url: Annotated[str, AfterValidator(_address), Option("--url")] = Field(
         "http://127.0.0.1:8000",
         description="the gateway's address",
     )

@@ -3,6 +3,7 @@
 A setting's field name in capitals is its environment variable.
 """
 
+import re
 from typing import Annotated, Any, Literal, Self, TypeVar
 from urllib.parse import unquote
 
@@ -22,6 +23,8 @@ from wire.errors import AccessError, SettingsError
 # The characters Kafka allows in a topic's name.
 TopicName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9._-]{1,249}$")]
 _ADDRESS = r"(?:\[[0-9A-Fa-f:.]+\]|[^\s,:\[\]]+):\d+"  # an IPv6 address stands in brackets
+_USER = re.compile(r"//[^/]*@")
+"""Of a URL: a user, and likely a password."""
 Addresses = Annotated[str, StringConstraints(pattern=rf"^{_ADDRESS}(,{_ADDRESS})*$")]
 
 
@@ -227,5 +230,5 @@ def load(kind: type[S], **given: Any) -> S:
 def _complaint(error: Any) -> str:
     name = str(error["loc"][0]).upper() if error["loc"] else "settings"
     secret = any(word in name for word in ("PASSWORD", "KEY", "SECRET", "TOKEN", "HEADERS"))
-    value = "" if secret or not error["loc"] else f"={error['input']!r}"
+    value = "" if secret or not error["loc"] else f"={_USER.sub('//***@', repr(error['input']))}"
     return f"{name}{value}: {error['msg']}"

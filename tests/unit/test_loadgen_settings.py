@@ -34,6 +34,14 @@ def test_thresholds_come_from_a_variable_too(monkeypatch: pytest.MonkeyPatch) ->
     assert [each.text for each in found] == ["p99<50ms", "errors<0.1%"]
 
 
+@pytest.mark.parametrize("url", ["http://me:s3cret@host", "http://host?a=b", "http://host/#a"])
+def test_an_address_is_an_address_alone(url: str) -> None:
+    """A password in it would stand in process lists, logs and reports; nor is it told here."""
+    with pytest.raises(SettingsError, match=r"LOADGEN_URL=.*HOST\[:PORT\]") as refused:
+        load(LoadgenSettings, loadgen_url=url)
+    assert "s3cret" not in str(refused.value)
+
+
 def test_a_duration_of_0_has_no_end() -> None:
     """As `fraudstream up` runs its demo load."""
     assert load(LoadgenSettings, loadgen_duration=0).seconds == math.inf
