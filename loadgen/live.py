@@ -47,6 +47,7 @@ class Lines:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self._is_read = True
         self._stretch = Tally()
         self._length = 0.0
         self._every = 0.0
@@ -70,9 +71,16 @@ class Lines:
         line = report.progress(
             total, self._stretch.taken(), elapsed=elapsed, length=self._length, in_flight=in_flight
         )
-        self._stream.write(line + "\n")
-        self._stream.flush()
         self._length = 0.0
+        if self._is_read:
+            self._write(line)
+
+    def _write(self, line: str) -> None:
+        try:
+            self._stream.write(line + "\n")
+            self._stream.flush()
+        except OSError:  # nobody reads on, or a full disk: the run is worth more
+            self._is_read = False
 
 
 class Panel:

@@ -20,7 +20,7 @@ def progress(total: Tally, stretch: Tally, *, elapsed: float, length: float, in_
 
 def text(summary: Summary) -> str:
     """Say what ran, one matter a line."""
-    return "\n".join(f"{name:<14} {said}".rstrip() for name, said in _lines(summary) if said)
+    return "\n".join(f"{name:<15} {said}".rstrip() for name, said in _lines(summary) if said)
 
 
 def _lines(run: Summary) -> list[tuple[str, str]]:
@@ -52,7 +52,7 @@ def _lines(run: Summary) -> list[tuple[str, str]]:
 def _verification_lines(found: Verification) -> list[tuple[str, str]]:
     caught = (f"{label} {fraud}/{sent}" for label, (fraud, sent) in found.caught.items())
     return [
-        ("POST → verdict", _latencies(found.latency_ms)),
+        ("POST to verdict", _latencies(found.latency_ms)),
         ("verdicts", f"{found.verdicts:,}, {found.fraud:,} of them fraud"),
         ("lost", f"{found.lost:,}"),
         ("duplicate", f"{found.duplicate:,}"),

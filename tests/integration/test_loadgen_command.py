@@ -93,6 +93,18 @@ def test_json_is_the_only_thing_on_standard_output(
     assert "Tag=post" in log.read_text()
 
 
+def test_a_run_that_nobody_reads_goes_on_to_its_end(gateway: str, tmp_path: Path) -> None:
+    """Its output and its progress go to a `head` that has ended; the page is written."""
+    page = tmp_path / "run.html"
+    options = ("--url", gateway, "--tps", "50", "--duration", "1.5", "--html", str(page))
+    reader, writer = os.pipe()
+    os.close(reader)
+    process = forked.start("loadgen", *options, env=os.environ, output=writer, errors=writer)
+    os.close(writer)
+    assert process.wait(DEADLINE_S) == 0
+    assert "passed" in page.read_text()
+
+
 def test_a_threshold_that_does_not_hold_is_exit_code_1(start: Start, gateway: str) -> None:
     """And the summary says which."""
     code, out, _ = start(gateway, "--duration", "0.5", "--threshold", "p50<0.001us").finished()
