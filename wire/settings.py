@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from urllib.parse import unquote
 
 from pydantic import (
+    AfterValidator,
     Field,
     FilePath,
     SecretStr,
@@ -20,12 +21,34 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from wire.errors import AccessError, SettingsError
 
-# The characters Kafka allows in a topic's name.
-TopicName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9._-]{1,249}$")]
-_ADDRESS = r"(?:\[[0-9A-Fa-f:.]+\]|[^\s,:\[\]]+):\d+"  # an IPv6 address stands in brackets
+_ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s,:\[\]/@]+):(\d{1,5})", re.ASCII)
+_MAX_PORT = 65_535
 _USER = re.compile(r"//[^/]*@")
 """Of a URL: a user, and likely a password."""
-Addresses = Annotated[str, StringConstraints(pattern=rf"^{_ADDRESS}(,{_ADDRESS})*$")]
+
+
+def _addresses(text: str) -> str:
+    for each in text.split(","):
+        match = _ADDRESS.fullmatch(each)
+        if match is None or not 0 < int(match[1]) <= _MAX_PORT:
+            raise ValueError(
+                "expected HOST:PORT[,HOST:PORT...], without spaces; an IPv6 address stands in "
+                f"brackets, and ports are 1 to {_MAX_PORT}"
+            )
+    return text
+
+
+def _topic_name(text: str) -> str:
+    if text in {".", ".."}:
+        raise ValueError("Kafka takes any topic's name but . and ..")
+    return text
+
+
+# The characters Kafka allows in a topic's name.
+TopicName = Annotated[
+    str, StringConstraints(pattern=r"^[a-zA-Z0-9._-]{1,249}$"), AfterValidator(_topic_name)
+]
+Addresses = Annotated[str, AfterValidator(_addresses)]
 
 
 class Settings(BaseSettings):
@@ -102,6 +125,16 @@ class KafkaSettings(Settings):
     dead_letter_topic: TopicName = Field(
         "queueing.transactions.dead-letter", description="topic of records that are no transaction"
     )
+
+    @model_validator(mode="after")
+    def _topics_differ(self) -> Self:
+        names = self.transactions_topic, self.legit_topic, self.fraud_topic, self.dead_letter_topic
+        if len(set(names)) < len(names):
+            raise ValueError(
+                "TRANSACTIONS_TOPIC, LEGIT_TOPIC, FRAUD_TOPIC and DEAD_LETTER_TOPIC must be four "
+                f"topics, not {', '.join(names)}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _can_sign_in(self) -> Self:

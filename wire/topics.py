@@ -121,6 +121,12 @@ async def _create(client: AIOKafkaAdminClient, settings: TopicSettings) -> bool:
         log.info("topic is there", topic=name, made_now=False)
     if not wanted:
         return False
+    replication, in_sync = settings.replication, settings.min_insync_replicas
+    if in_sync > replication:  # Kafka would make such a topic
+        raise TopicsError(
+            f"MIN_INSYNC_REPLICAS={in_sync} is more than REPLICATION={replication}: a topic so "
+            "made would take no record"
+        )
     response = await client.create_topics(wanted, timeout_ms=CREATE_TIMEOUT_MS)
     for topic, code, *rest in response.topic_errors:
         error = for_code(code)

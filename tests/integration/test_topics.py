@@ -36,3 +36,10 @@ async def test_offsets_that_go_before_the_records_are_warned_of(
         await topics.ensure(settings)
     found = [line for line in logged if line["log_level"] == "warning"]
     assert [line["offsets_retention_minutes"] for line in found] == [A_YEAR_H * 60] * warned
+
+
+async def test_no_topic_is_made_that_would_take_no_record(kafka_address: str) -> None:
+    """Kafka makes one that asks for more replicas than it has."""
+    settings = topic_settings(kafka_address, replication=1, min_insync_replicas=2)
+    with pytest.raises(topics.TopicsError, match="MIN_INSYNC_REPLICAS=2"):
+        await topics.ensure(settings)

@@ -65,11 +65,18 @@ def test_secrets_are_no_options_and_are_not_shown(run) -> None:
     assert "hunter2" not in repr(settings)
 
 
-@pytest.mark.parametrize("name", ["", "a b", "a/b", "x" * 250])
+@pytest.mark.parametrize("name", ["", ".", "..", "a b", "a/b", "x" * 250])
 def test_a_topic_name_that_kafka_refuses_is_refused_at_the_start(name: str) -> None:
     """Kafka's own limits on names are checked before it is asked."""
     with pytest.raises(SettingsError, match="TRANSACTIONS_TOPIC"):
         load(KafkaSettings, transactions_topic=name)
+
+
+@pytest.mark.parametrize("name", ["legit_topic", "fraud_topic", "dead_letter_topic"])
+def test_no_topic_has_two_uses(name: str) -> None:
+    """A detector would read what it writes; others would wait for a fourth topic for ever."""
+    with pytest.raises(SettingsError, match="four topics"):
+        load(KafkaSettings, **{name: "queueing.transactions"})
 
 
 def test_settings_are_frozen() -> None:
@@ -84,10 +91,24 @@ def test_brokers_may_have_ipv6_addresses(brokers: str) -> None:
     assert load(KafkaSettings, kafka_broker_url=brokers).kafka_broker_url == brokers
 
 
-@pytest.mark.parametrize("brokers", ["::1:9092", "[::1]", "[::1:9092", "a:1,", "[a,b]:1"])
+@pytest.mark.parametrize(
+    "brokers",
+    [
+        "::1:9092",
+        "[::1]",
+        "[::1:9092",
+        "a:1,",
+        "[a,b]:1",
+        "a",
+        "a:0",
+        "a:65536",
+        "a:1, b:2",
+        "PLAINTEXT://a:1",
+    ],
+)
 def test_what_is_no_address_of_a_broker_is_refused(brokers: str) -> None:
-    """An IPv6 address without brackets could be one with another port."""
-    with pytest.raises(SettingsError, match="KAFKA_BROKER_URL"):
+    """With a line that says what one is; IPv6 without brackets could have another port."""
+    with pytest.raises(SettingsError, match=r"KAFKA_BROKER_URL=.* expected HOST:PORT"):
         load(KafkaSettings, kafka_broker_url=brokers)
 
 
