@@ -53,6 +53,8 @@ _FLAGS: Final = (
 ENVIRONMENT: Final[Mapping[str, str]] = {
     # glibc otherwise keeps an arena a thread, tens of megabytes with Kafka's eighty threads.
     "MALLOC_ARENA_MAX": "2",
+    # Java reads and writes the names of files in the locale's encoding: in C, no ü and no ñ.
+    "LC_ALL": "C.UTF-8",
 }
 """Variables a JVM needs besides those of this process."""
 

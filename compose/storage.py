@@ -6,6 +6,7 @@ DATA/node-N/             the node's logs
 """
 
 import base64
+import json
 import os
 import shutil
 import subprocess
@@ -37,8 +38,11 @@ def cluster(data_dir: Path, brokers: int) -> Cluster:
     """Give the cluster whose data this is, making a new one in an empty directory.
 
     Raises:
-        BrokerError: the data is of another broker count or Kafka version, or damaged.
+        BrokerError: the data is of another broker count or Kafka version, or damaged, or lies where
+            Kafka can't keep any.
     """
+    if "," in str(data_dir):  # log.dirs is a list
+        raise BrokerError(f"Kafka can't keep data in {data_dir}: there is a comma in its path")
     file = data_dir / "cluster.json"
     if not file.exists():
         data_dir.mkdir(parents=True, exist_ok=True)
@@ -54,7 +58,7 @@ def cluster(data_dir: Path, brokers: int) -> Cluster:
         if (found := getattr(kept, what)) != value:
             raise BrokerError(
                 f"the data in {data_dir} was made with {what}={found}, not {value}:"
-                " use another data directory, or start afresh"
+                " give another --data-dir, or --fresh to empty this one"
             )
     return kept
 
@@ -76,7 +80,7 @@ def format_node(log_dir: Path, kafka: Installation, cluster_id: str, node_id: in
 
 
 def as_properties(values: Mapping[str, str]) -> str:
-    """Write Java properties; names need no escapes."""
+    """Write Java properties, which are read as Latin-1; names need no escapes."""
     return "".join(f"{name}={_escaped(value)}\n" for name, value in values.items())
 
 
@@ -151,4 +155,4 @@ def _kafka_uuid() -> str:
 
 
 def _escaped(value: str) -> str:
-    return value.replace("\\", "\\\\").replace("\n", "\\n")
+    return json.dumps(value)[1:-1]  # the same escapes, also of what is beyond ASCII

@@ -71,8 +71,9 @@ def start_kafka(
     """Make embedded clusters for this test alone: `start_kafka(flags=...)`; not yet started."""
     made: list[Cluster] = []
 
-    def make(**options: Any) -> Cluster:
-        made.append(Cluster(tmp_path / f"kafka-{len(made)}", kafka_installation, **options))
+    def make(name: str | None = None, **options: Any) -> Cluster:
+        directory = tmp_path / (name or f"kafka-{len(made)}")
+        made.append(Cluster(directory, kafka_installation, **options))
         return made[-1]
 
     yield make

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from aiokafka.structs import TopicPartition
 
 from wire import kafka, topics
@@ -62,6 +63,16 @@ async def test_a_stopped_broker_goes_on_elsewhere(
     settings = settings.model_copy(update={"kafka_broker_url": second.address})
     await _send(settings, b"after")
     assert await _read(settings, settings.transactions_topic, 2) == [b"before", b"after"]
+
+
+async def test_its_data_may_lie_in_a_directory_of_any_name(
+    start_kafka: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In Zoë's home too, and where the locale knows no ë."""
+    monkeypatch.setenv("LC_ALL", "C")
+    cluster = start_kafka("Zoë's data 数据 😀")
+    await cluster.start()
+    assert (cluster.nodes[0].log_dir / "__cluster_metadata-0").is_dir()
 
 
 async def test_a_spoilt_aot_cache_prevents_no_start(

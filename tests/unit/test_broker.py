@@ -141,7 +141,7 @@ def test_an_interrupted_format_is_finished(kafka: Installation, tmp_path: Path) 
 def test_data_of_another_broker_count_is_refused(kafka: Installation, tmp_path: Path) -> None:
     """Three brokers' data is not opened by one."""
     broker.prepare(tmp_path / "data", kafka, brokers=3, port=0)
-    with pytest.raises(BrokerError, match=r"was made with brokers=3, not 1: use another data dir"):
+    with pytest.raises(BrokerError, match=r"was made with brokers=3, not 1: give another --da"):
         broker.prepare(tmp_path / "data", kafka, port=0)
 
 
@@ -152,6 +152,13 @@ def test_data_of_another_kafka_is_refused(kafka: Installation, tmp_path: Path) -
     file.write_text(json.dumps(json.loads(file.read_text()) | {"kafka": "3.9.0"}))
     with pytest.raises(BrokerError, match=r"was made with kafka=3\.9\.0, not "):
         broker.prepare(tmp_path / "data", kafka, port=0)
+
+
+def test_a_directory_with_a_comma_is_refused(kafka: Installation, tmp_path: Path) -> None:
+    """Kafka would take it for two."""
+    with pytest.raises(BrokerError, match=r"Kafka can't keep data in .*/Doe, Jane: there is a comma"):
+        broker.prepare(tmp_path / "Doe, Jane", kafka, port=0)
+    assert not (tmp_path / "Doe, Jane").exists()
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", "\x00"], ids=["empty", "list", "bare", "nul"])
