@@ -16,7 +16,7 @@ from detector.settings import DetectorSettings
 from loadgen.__main__ import loadgen, verify
 from loadgen.settings import LoadgenSettings, VerifySettings
 from wire import logs
-from wire.options import command, end_at_once
+from wire.options import command, end_at_once, print_whatever_comes
 from wire.settings import TopicSettings
 
 # Each subcommand imports what it runs only when it runs: `--help` and the other subcommands
@@ -81,5 +81,6 @@ for name in ("fraud", "legit", "all"):
 
 def main() -> None:
     """Run the command."""
+    print_whatever_comes()
     end_at_once()
     app()

@@ -84,9 +84,16 @@ class Installation(NamedTuple):
 
 
 def cache_dir() -> Path:
-    """Give FRAUDSTREAM_CACHE_DIR, or the user's cache directory for fraudstream."""
+    """Give FRAUDSTREAM_CACHE_DIR, or the user's cache directory for fraudstream.
+
+    Raises:
+        JarsError: the user has no home.
+    """
     given = os.environ.get("FRAUDSTREAM_CACHE_DIR")
-    return Path(given).expanduser() if given else platformdirs.user_cache_path("fraudstream")
+    try:
+        return Path(given).expanduser() if given else platformdirs.user_cache_path("fraudstream")
+    except RuntimeError:
+        raise JarsError("there is no home to keep Kafka in: set FRAUDSTREAM_CACHE_DIR") from None
 
 
 def install(

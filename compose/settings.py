@@ -1,15 +1,24 @@
 """The settings of the commands that are no part of their own: `up`, `broker`, `tail`."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from platformdirs import user_data_path
 from pydantic import Field, FilePath
+from pydantic_core import PydanticUndefined
 
 from api.access.settings import AccessSettings
 from api.settings import TlsSettings
 from wire.options import Option
 from wire.settings import KafkaSettings, Settings, TopicSettings, TracingSettings
+
+
+def default_data_dir() -> Any:
+    """Give the user's data directory; without a home there is none, and it must be said."""
+    try:
+        return user_data_path("fraudstream")
+    except RuntimeError:
+        return PydanticUndefined
 
 
 class CommandSettings(Settings):
@@ -30,7 +39,7 @@ class BrokerSettings(CommandSettings):
         9092, ge=1024, le=65000, description="port of the first embedded Kafka node"
     )
     fraudstream_data_dir: Annotated[Path, Option("--data-dir")] = Field(
-        user_data_path("fraudstream"),
+        default_data_dir(),
         description="where the embedded Kafka's data and all logs stay",
     )
     fresh: bool = Field(False, description="empty the data directory first")

@@ -1,6 +1,7 @@
 """Structured logs: one event a line on standard error, text for people, JSON for machines."""
 
 import logging
+import os
 import sys
 from contextvars import ContextVar
 from typing import Any
@@ -28,7 +29,7 @@ def configure(settings: Settings, part: str) -> None:
     renderer: Any = (
         # Plain tracebacks: the pretty ones show local variables, and with them payloads.
         structlog.dev.ConsoleRenderer(
-            colors=terminal, exception_formatter=structlog.dev.plain_traceback
+            colors=terminal and _takes_colours(), exception_formatter=structlog.dev.plain_traceback
         )
         if as_text
         else structlog.processors.JSONRenderer()
@@ -72,6 +73,11 @@ def configure(settings: Settings, part: str) -> None:
     if settings.log_level != "debug":  # what these tell at info is for their own developers
         for library in ("aiokafka", "httpx"):
             logging.getLogger(library).setLevel(logging.WARNING)
+
+
+def _takes_colours() -> bool:
+    """Tell whether the user wants colours (no-color.org) and the terminal can show them."""
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") not in {"dumb", "unknown"}
 
 
 def _named(part: str) -> Any:

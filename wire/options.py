@@ -3,6 +3,7 @@
 import atexit
 import gc
 import inspect
+import io
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -64,10 +65,20 @@ def guarded(run: Callable[[], int | None]) -> int:
 
 def main(kind: type[S], run: Callable[[S], int | None]) -> None:
     """Run one service as a program of its own: `python -m api`, and so on."""
+    print_whatever_comes()
     end_at_once()
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
     app.command()(command(kind, run))
     app()
+
+
+def print_whatever_comes() -> None:
+    """Have characters that the terminal's encoding lacks written as escapes, not end the program.
+
+    The help has lines round it, and names of accounts are the senders'.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # the other one does so by itself
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def end_at_once() -> None:

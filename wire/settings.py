@@ -252,16 +252,22 @@ def load(kind: type[S], **given: Any) -> S:
     """Read the settings of a kind; values given here win over the environment and `.env`.
 
     Raises:
-        SettingsError: names each bad variable, its value and what was expected.
+        SettingsError: names each bad variable, its value and what was expected, or the file that
+            can't be read.
     """
     try:
         return kind(**given)
     except ValidationError as error:
         raise SettingsError("; ".join(map(_complaint, error.errors()))) from None
+    except UnicodeDecodeError as error:
+        raise SettingsError(f".env is no UTF-8: {error.reason} at byte {error.start}") from None
+    except OSError as error:  # a file that is named, or `.env`, lies where we may not look
+        raise SettingsError(f"can't read {error.filename}: {error.strerror}") from None
 
 
 def _complaint(error: Any) -> str:
     name = str(error["loc"][0]).upper() if error["loc"] else "settings"
     secret = any(word in name for word in ("PASSWORD", "KEY", "SECRET", "TOKEN", "HEADERS"))
-    value = "" if secret or not error["loc"] else f"={_USER.sub('//***@', repr(error['input']))}"
+    unsaid = secret or not error["loc"] or error["type"] == "missing"
+    value = "" if unsaid else f"={_USER.sub('//***@', repr(error['input']))}"
     return f"{name}{value}: {error['msg']}"

@@ -156,7 +156,7 @@ def test_data_of_another_kafka_is_refused(kafka: Installation, tmp_path: Path) -
 
 def test_a_directory_with_a_comma_is_refused(kafka: Installation, tmp_path: Path) -> None:
     """Kafka would take it for two."""
-    with pytest.raises(BrokerError, match=r"Kafka can't keep data in .*/Doe, Jane: there is a comma"):
+    with pytest.raises(BrokerError, match=r"can't keep data in .*/Doe, Jane: there is a comma"):
         broker.prepare(tmp_path / "Doe, Jane", kafka, port=0)
     assert not (tmp_path / "Doe, Jane").exists()
 

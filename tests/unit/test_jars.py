@@ -13,10 +13,12 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import NoReturn
 
 import pytest
+from pydantic_core import PydanticUndefined
 
-from compose import download, jars
+from compose import download, jars, settings
 from compose.errors import JarsError
 from compose.jars import Jar, Lock
 
@@ -187,6 +189,20 @@ def test_the_cache_can_be_put_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None
     """FRAUDSTREAM_CACHE_DIR says where the cache is."""
     monkeypatch.setenv("FRAUDSTREAM_CACHE_DIR", "/somewhere")
     assert jars.cache_dir() == Path("/somewhere")
+
+
+def test_without_a_home_both_places_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of the cache and that of the data: a service's user may have no home."""
+
+    def nobody(_user: int) -> NoReturn:
+        raise KeyError
+
+    for name in ("HOME", "FRAUDSTREAM_CACHE_DIR", "XDG_CACHE_HOME", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    with pytest.raises(JarsError, match="set FRAUDSTREAM_CACHE_DIR"):
+        jars.cache_dir()
+    assert settings.default_data_dir() is PydanticUndefined
 
 
 def test_the_committed_lock_is_whole() -> None:

@@ -1,5 +1,9 @@
 """Settings: where they come from, what wins, and that an error names the variable."""
 
+import os
+import pty
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +53,18 @@ def test_an_error_names_variable_value_and_expectation(run) -> None:
     assert error.startswith("error: PARTITIONS='many': ")
 
 
+def test_a_file_of_settings_that_is_no_text_is_one_line(run, tmp_path: Path) -> None:
+    """Where in it is told, and nothing of what it holds."""
+    (tmp_path / ".env").write_bytes(b"TRANSACTIONS_TOPIC=caf\xe9\n")
+    assert run() == (2, "", "error: .env is no UTF-8: invalid continuation byte at byte 22")
+
+
+def test_a_file_that_can_t_even_be_looked_for_is_one_line() -> None:
+    """It lies where we may not look, say, or its name is longer than any: no traceback."""
+    with pytest.raises(SettingsError, match="x" * 300):
+        load(KafkaSettings, kafka_ssl_cafile="x" * 300)
+
+
 def test_help_shows_variable_and_default(run) -> None:
     """--help tells each option's variable and default."""
     _, text, _ = run("--help")
@@ -63,6 +79,43 @@ def test_secrets_are_no_options_and_are_not_shown(run) -> None:
     assert "password" not in text.lower()
     settings = load(KafkaSettings, kafka_sasl_password="hunter2")
     assert "hunter2" not in repr(settings)
+
+
+def test_a_terminal_without_all_characters_gets_the_help() -> None:
+    """What its encoding lacks, the lines round it say, is escaped."""
+    environment = os.environ | {"PYTHONIOENCODING": "latin-1"}
+    argv = (sys.executable, "-m", "compose", "topics", "--help")
+    done = subprocess.run(argv, env=environment, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"--partitions" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("variables", "coloured"),
+    [
+        ({"TERM": "xterm"}, True),
+        ({"TERM": "dumb"}, False),
+        ({"TERM": "xterm", "NO_COLOR": "1"}, False),
+    ],
+)
+def test_logs_have_colours_where_they_are_wanted(variables: dict[str, str], coloured: bool) -> None:
+    """On a terminal that can show them, unless NO_COLOR says otherwise (no-color.org)."""
+    code = (
+        "import logging; from wire import logs, settings;"
+        "logs.configure(settings.load(settings.Settings), 'x'); logging.warning('told')"
+    )
+    others = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+    terminal, slave = pty.openpty()
+    try:
+        subprocess.run(
+            (sys.executable, "-c", code), env=others | variables, stderr=slave, check=True
+        )
+        line = os.read(terminal, 4_096)
+    finally:
+        os.close(slave)
+        os.close(terminal)
+    assert b"told" in line
+    assert (b"\x1b[" in line) is coloured
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a b", "a/b", "x" * 250])
