@@ -46,7 +46,7 @@ class Child:
         self.last_line = ""
         """The last line that it has printed, for whoever asks why it died."""
         self._process = process
-        self._log = _rotating(part)
+        self._log = _Log(part)
         self._pumps = asyncio.gather(
             self._pump(process.stdout, part.on_line), self._pump(process.stderr, None)
         )
@@ -77,7 +77,8 @@ class Child:
         """Wait until it has ended and its output is kept; give its exit code."""
         code = await self._process.wait()
         await self._pumps
-        self._log.close()
+        with suppress(OSError):  # what could not be written can't be now either
+            self._log.close()
         return code
 
     def signal(self, signum: signal.Signals) -> None:
@@ -120,5 +121,17 @@ async def _line(stream: asyncio.StreamReader) -> bytes:
         return await stream.read(error.consumed)
 
 
-def _rotating(part: Part) -> RotatingFileHandler:
-    return RotatingFileHandler(part.log, maxBytes=LOG_BYTES, backupCount=1, encoding="utf-8")
+class _Log(RotatingFileHandler):
+    """A part's log file: where it can't be written, on a full disk, the part goes on without."""
+
+    def __init__(self, part: Part) -> None:
+        super().__init__(part.log, maxBytes=LOG_BYTES, backupCount=1, encoding="utf-8", delay=True)
+        self._is_told = False
+
+    def handleError(self, _record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Tell the cause, once; logging would print a traceback for each line."""
+        if not self._is_told:
+            self._is_told = True
+            log.warning(
+                "a log can't be written", file=self.baseFilename, error=str(sys.exception())
+            )

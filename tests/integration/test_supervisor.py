@@ -265,6 +265,19 @@ async def test_a_log_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert max(file.stat().st_size for file in files) <= 10_000
 
 
+async def test_a_log_that_cannot_be_written_ends_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    """On a full disk the part goes on, is started again, and one line tells the cause."""
+    lines: list[str] = []
+    supervisor = Supervisor()
+    code = "for n in range(500): print('line', n, flush=True)"
+    supervisor.start(part(Path("/dev/full"), code, on_line=lines.append))
+    await until(lambda: len(lines) > 500)
+    await supervisor.stop()
+    told = capfd.readouterr()
+    assert "No space left on device" in told.out
+    assert "Traceback" not in told.out + told.err
+
+
 async def test_a_line_without_end_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Output without newlines is kept in pieces; the part is not held up."""
     monkeypatch.setattr("compose.child.LINE_BYTES", 1000)
