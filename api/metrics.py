@@ -261,7 +261,7 @@ def _of_streams(gateway: Gateway) -> Iterable[Metric]:
         ),
         counter(
             "fraudstream_stream_replays",
-            "Times that history was read from Kafka for a client.",
+            "Turns in which history was read from Kafka for a client.",
             hub.replays.begun,
         ),
         counter(

@@ -1,7 +1,8 @@
 """History from Kafka: bounded reads for clients that come from before the ring."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
 from itertools import chain
 from typing import Final
 
@@ -25,17 +26,24 @@ class Replays:
 
     def __init__(self, settings: ApiSettings) -> None:
         self.begun = 0
-        """Times that history was read for a client."""
+        """Turns in which history was read for a client."""
         self.records = 0
         """Records read for that."""
         self._settings = settings
         self._slots = asyncio.Semaphore(settings.stream_replays)
+        self._waiting = 0
+        """Clients that wait for a slot."""
+        self._turn = settings.stream_ring_events
+        """Records after which one makes room: who was away a little longer than the ring reaches
+        has all of its history in one go, and waits for none that wants a week's."""
         self._pace = Pace(settings.stream_replay_records_per_second)
 
     async def read(
         self, ranges: Mapping[TopicPartition, tuple[int, int]], indices: Mapping[str, int]
     ) -> AsyncGenerator[tuple[list[Event], Mapping[TopicPartition, int]], None]:
         """Read ranges of offsets [from, to), oldest first within each partition.
+
+        It may end early, for others that wait: the next call comes behind them.
 
         Args:
             ranges: what to read; no range may begin before its partition's log does.
@@ -48,12 +56,30 @@ class Replays:
         Raises:
             KafkaError, StuckError, OSError: the brokers did not answer.
         """
-        async with self._slots:
+        taken = 0
+        async with (
+            self._slot(),
+            opened(self._settings, indices, LIMITS, patience=START_PATIENCE_S) as (_, source),
+            aclosing(self._pages(source, ranges, indices)) as pages,
+        ):
             self.begun += 1
-            reading = opened(self._settings, indices, LIMITS, patience=START_PATIENCE_S)
-            async with reading as (_, source):
-                async for page in self._pages(source, ranges, indices):
-                    yield page
+            async for events, where in pages:
+                yield events, where
+                taken += len(events)
+                if self._waiting and taken >= self._turn:
+                    return
+
+    @asynccontextmanager
+    async def _slot(self) -> AsyncIterator[None]:
+        self._waiting += 1
+        try:
+            await self._slots.acquire()
+        finally:
+            self._waiting -= 1
+        try:
+            yield
+        finally:
+            self._slots.release()
 
     async def _pages(
         self,

@@ -323,6 +323,25 @@ async def test_limits_refuse_with_a_problem(
                 await asyncio.sleep(0.05)
 
 
+async def test_who_wants_little_history_does_not_wait_for_who_wants_all(
+    kafka_settings: KafkaSettings, serve_gateway: Serve, writer: Writer
+) -> None:
+    """They take turns: of a history that takes a minute, another client's few come in between."""
+    await writer.write(LEGIT, *([0] * 1200))
+    await writer.write(FRAUD, 0, 0, 0)
+    bounds = {"stream_tail_records": 0, "stream_ring_events": 1, "stream_page_records": 1}
+    pace = {"stream_replays": 1, "stream_replay_records_per_second": 20}
+    silent = {"stream_heartbeat_seconds": 3600}  # nothing else comes meanwhile
+    async with (
+        serve_gateway(kafka_settings, **bounds, **pace, **silent) as gateway,
+        reading(gateway.base_url, "/stream/legit?since=earliest") as long,
+    ):
+        assert await long.ids(1) == ["1-0-0"]
+        async with reading(gateway.base_url, "/stream/fraud?since=earliest") as short:
+            assert await short.ids(3) == ["0-0-0", "0-0-1", "0-0-2"]
+        assert await long.ids(9) == [f"1-0-{n}" for n in range(1, 10)]
+
+
 async def test_a_stream_can_have_a_life_limit(
     kafka_settings: KafkaSettings, serve_gateway: Serve
 ) -> None:
