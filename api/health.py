@@ -48,6 +48,8 @@ def routes(gateway: Gateway) -> APIRouter:
             "version": version("fraudstream"),
             # For a page's latency: its clock may differ from this one.
             "now": datetime.now(UTC).isoformat(),
+            # For a page's streams: without heartbeats a connection is dead.
+            "heartbeat_seconds": gateway.hub.settings.stream_heartbeat_seconds,
         }
         return JSONResponse(body, headers=NO_STORE)
 

@@ -101,6 +101,7 @@ const drawSpark = (name, values, token) =>
 
 watchHealth((health) => {
   status.healthChanged(health);
+  connection.expectHeartbeats(health.heartbeat_seconds);
   const { lag, clients } = following(health.streams ?? {});
   lags.push(lag ?? NaN);
   lags.shift();

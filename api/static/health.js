@@ -10,6 +10,7 @@
  * @property {string} [started_at]
  * @property {string} [version]
  * @property {string} [now]
+ * @property {number} [heartbeat_seconds] how often an open stream tells that it is there
  * @property {{id: string, name: string, scopes: string[]} | null} [principal]
  */
 

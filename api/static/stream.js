@@ -237,7 +237,10 @@ themeButton(byId("theme"), () => {
   chart.draw();
   amounts.draw();
 });
-watchHealth((health) => status.healthChanged(health));
+watchHealth((health) => {
+  status.healthChanged(health);
+  connection.expectHeartbeats(health.heartbeat_seconds);
+});
 showAddress();
 setInterval(() => chartPainter.request(), 1000);
 chartPainter.request();

@@ -1,13 +1,14 @@
 """What the browser tests play with: services as processes, verdicts, and a page that is watched."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
 import subprocess
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -94,6 +95,71 @@ class Gateway(Part):
         pytest.fail(f"the gateway is not ready:\n{self.log.read_text()}")
 
 
+class Line:
+    """A line to a gateway, of which what is connected can go dead: open, and nothing comes."""
+
+    def __init__(self, url: str, port: int) -> None:
+        self.url = url
+        self._port = port
+        self._dead: set[asyncio.Task[None]] = set()
+        self._alive: set[asyncio.Task[None]] = set()
+
+    def die(self) -> None:
+        """Carry nothing more on the connections there are; new ones are as good as ever."""
+        self._dead |= self._alive
+
+    async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Carry one connection."""
+        there, back = await asyncio.open_connection("127.0.0.1", self._port)
+        ways = {
+            asyncio.create_task(self._pass_on(*way)) for way in ((reader, back), (there, writer))
+        }
+        self._alive |= ways
+        try:
+            await asyncio.wait(ways)
+        finally:
+            for way in ways:
+                way.cancel()
+            self._alive -= ways
+            back.close()
+            writer.close()
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65_536):
+                if asyncio.current_task() not in self._dead:
+                    writer.write(data)
+                    await writer.drain()
+        if asyncio.current_task() not in self._dead:
+            writer.close()
+
+
+@contextlib.asynccontextmanager
+async def line(gateway: Gateway) -> AsyncIterator[Line]:
+    """Lay a line to a gateway."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port = int(gateway.url.rpartition(":")[2])
+        made = Line(f"http://127.0.0.1:{listening.getsockname()[1]}", port)
+        carrying: set[asyncio.Task[None]] = set()
+
+        async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            carrying.add(task)
+            await made.carry(reader, writer)
+            carrying.discard(task)
+
+        server = await asyncio.start_server(carry, sock=listening)
+        try:
+            yield made
+        finally:
+            server.close()
+            for task in carrying:
+                task.cancel()
+            await asyncio.gather(*carrying, return_exceptions=True)
+
+
 class Verdicts:
     """Verdicts put into the topics, as the detector would."""
 
@@ -102,14 +168,19 @@ class Verdicts:
 
     async def publish(self, verdicts: Sequence[Verdict]) -> None:
         """Produce them, in order, and wait until Kafka has them all."""
+        await self._put([(each.decision, encode(each), each.source.encode()) for each in verdicts])
+
+    async def put(self, decision: str, value: bytes) -> None:
+        """Produce what need not be a verdict."""
+        await self._put([(decision, value, None)])
+
+    async def _put(self, records: Sequence[tuple[str, bytes, bytes | None]]) -> None:
         topic = {"fraud": self.settings.fraud_topic, "legit": self.settings.legit_topic}
         producer = await kafka.start(lambda: kafka.producer(self.settings), patience=START_S)
         try:
             sent = [
-                await producer.send(
-                    topic[verdict.decision], encode(verdict), key=verdict.source.encode()
-                )
-                for verdict in verdicts
+                await producer.send(topic[decision], value, key=key)
+                for decision, value, key in records
             ]
             await asyncio.gather(*sent)
         finally:

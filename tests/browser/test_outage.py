@@ -9,10 +9,11 @@ import pytest
 import pytest_asyncio
 from aiokafka import TopicPartition
 from aiokafka.admin.records_to_delete import RecordsToDelete
-from playwright.async_api import expect
+from playwright.async_api import Route, expect
 
-from tests.browser.stage import Gateway, Verdicts, Watched, verdict
+from tests.browser.stage import Gateway, Verdicts, Watched, line, verdict
 from tests.cluster import Cluster
+from tests.streaming import begun, reading
 from wire import kafka, topics
 from wire.settings import TopicSettings
 
@@ -82,6 +83,64 @@ async def test_gap_is_told(
     await expect(page.locator("#banner-close")).to_be_visible()
     await page.click("#banner-close")
     await expect(page.locator("#banner")).to_be_hidden()
+
+
+async def test_dead_connection_is_noticed(
+    new_page: Callable[..., Any], site_settings: TopicSettings, tmp_path: Path, verdicts: Verdicts
+) -> None:
+    """A stream through which nothing comes any more, as after a sleep, is opened anew, and goes on.
+
+    Nothing tells a client that its peer has gone but that the heartbeats stay away.
+    """
+    beating = Gateway(site_settings, tmp_path / "log", STREAM_HEARTBEAT_SECONDS="0.3")
+    beating.start()
+    try:
+        async with line(beating) as to_gateway:
+            watched: Watched = await new_page(to_gateway)
+            page = await watched.open("/stream/all?account=acct-asleep")
+            await verdicts.publish([verdict("1.00", source="acct-asleep")])
+            await expect(page.locator(ROWS)).to_have_count(1)
+            to_gateway.die()
+            await verdicts.publish([verdict("2.00", source="acct-asleep")])
+            await expect(page.locator(ROWS)).to_have_count(2)
+            await expect(page.locator("#banner")).to_contain_text("Nothing is missing")
+            await expect(page.locator("#received")).to_have_text("2")
+            await page.close()
+    finally:
+        beating.end(signal.SIGKILL)
+
+
+async def test_what_a_filter_left_out_is_not_missing(
+    new_page: Callable[..., Any], own_gateway: Gateway, verdicts: Verdicts
+) -> None:
+    """A page that nothing came to goes on from where its stream stood, not from where it began.
+
+    So too where a proxy answers while the gateway is away, which ends an EventSource.
+    """
+    watched: Watched = await new_page(own_gateway)
+    path = "/stream/fraud?account=acct-nobody"
+    page = await watched.open(path)
+    async with reading(own_gateway.url, "/stream/fraud", account="acct-nobody") as reader:
+        start = (await begun(reader)).last_id
+        await verdicts.publish([verdict(source="acct-other") for _ in range(5)])
+        while reader.last_id == start:
+            await reader.block()
+
+    async def refuse(route: Route) -> None:
+        await route.fulfill(status=502, content_type="text/plain", body="bad gateway")
+
+    await page.route("**/stream/**", refuse)
+    own_gateway.end(signal.SIGKILL)
+    await expect(page.locator("#connection")).to_have_text("Reconnecting")
+    await _delete_all(verdicts.settings, verdicts.settings.fraud_topic)
+    own_gateway.start()
+    async with page.expect_response(lambda answer: answer.status == 502):
+        pass
+    await page.unroute("**/stream/**")
+    await expect(page.locator("#banner")).to_contain_text("Nothing is missing")
+    await verdicts.publish([verdict(source="acct-nobody")])
+    await expect(page.locator(ROWS)).to_have_count(1)
+    assert "Kafka no longer has" not in await page.locator("#banner").inner_text()
 
 
 @pytest_asyncio.fixture(loop_scope="session")

@@ -132,6 +132,16 @@ async def test_refused_filter_is_shown_at_its_field(site: Watched, verdicts: Ver
     await expect(page.locator(ROWS)).to_have_count(1)
 
 
+async def test_what_is_no_verdict_is_counted(site: Watched, verdicts: Verdicts) -> None:
+    """Records of another program on the topic are told as unreadable, and what follows is shown."""
+    page = await site.open("/stream/fraud")
+    for value in (b"null", b"not JSON", b'{"decision": "fraud"}'):
+        await verdicts.put("fraud", value)
+    await verdicts.publish([verdict("901.00", source="acct-after")])
+    await expect(page.locator("#received")).to_have_text("1 (3 unreadable)")
+    await expect(page.locator(ROWS)).to_contain_text("acct-after")
+
+
 async def test_history_can_be_asked_for(site: Watched, verdicts: Verdicts) -> None:
     """Starting at the beginning shows what was decided before the page was opened."""
     account = "acct-historian"
@@ -260,6 +270,57 @@ async def test_thousands_a_second(site: Watched, verdicts: Verdicts) -> None:
         "aria-rowindex", str(KEPT + 1)
     )
     assert await page.locator(ROWS).count() < 60
+
+
+WIRE = (
+    "\ufeffretry: 300\n\n",
+    ": comment\n\nid: 1\n\n",  # a position alone dispatches nothing
+    "data: one\n\n",
+    "id\ndata\n\n",  # an empty id, an empty line of data
+    "id: 2\r\ndata: a\r\ndata:  b\r\n\r\n",
+    "id: 3\rdata: c\r\r",
+    "id: 4\0\ndata: nul\n\n",
+    "event: gap\nid: 5\ndata: {}\n\n",
+    "event: gap\n\ndata: plain again\n\n",
+    "unknown: x\ndata:é\u2028💥\n\n",
+    "id: 6\ndata: cut off",
+)
+
+
+async def test_events_are_parsed_as_chromium_does(site: Watched) -> None:
+    """However a stream is cut, the pages' parser finds in it what Chromium's EventSource finds."""
+    page = await site.open("/")
+    wire = "".join(WIRE)
+    await page.route(
+        "**/wire",
+        lambda route: route.fulfill(content_type="text/event-stream; charset=utf-8", body=wire),
+    )
+    expected = await page.evaluate(
+        """() => new Promise((resolve) => {
+            const found = [];
+            const source = new EventSource("/wire");
+            const note = ({ type, data, lastEventId }) => found.push([type, data, lastEventId]);
+            source.onmessage = note;
+            source.addEventListener("gap", note);
+            source.onerror = () => { source.close(); resolve(found); };
+        })"""
+    )
+    found = await page.evaluate(
+        """async ([wire, sizes]) => {
+            const script = document.querySelector("script[src*=theme]").src;
+            const { Events } = await import(new URL("events.js", script));
+            return sizes.map((size) => {
+                const found = [];
+                const events = new Events((...event) => found.push([...event, events.lastId]));
+                for (let at = 0; at < wire.length; at += size)
+                    events.feed(wire.slice(at, at + size));
+                return found;
+            });
+        }""",
+        [wire.removeprefix("\ufeff"), [1, 2, 3, 7, len(wire)]],  # a TextDecoder takes that away
+    )
+    assert len(expected) == 8
+    assert found == [expected] * 5
 
 
 async def test_chromiums_own_event_source_reads_the_stream(
