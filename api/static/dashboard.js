@@ -4,7 +4,7 @@ import { skewNote } from "./clock.js";
 import { Connection } from "./connection.js";
 import { shellLine } from "./copy.js";
 import { byId, setText } from "./dom.js";
-import { count, dateAndTime, measure } from "./format.js";
+import { count, dateAndTime, measure, percent } from "./format.js";
 import { following, watchHealth } from "./health.js";
 import { Latency } from "./latency.js";
 import { LatestFrauds } from "./latest.js";
@@ -69,7 +69,7 @@ function paintFigures() {
 
   const [legits, frauds] = [rates.series(LEGIT), rates.series(FRAUD)];
   const ofLastMinute = rates.total(LEGIT, 60) + rates.total(FRAUD, 60);
-  setText(byId("share"), ofLastMinute ? ((100 * rates.total(FRAUD, 60)) / ofLastMinute).toFixed(1) : "–");
+  setText(byId("share"), ofLastMinute ? percent(rates.total(FRAUD, 60) / ofLastMinute) : "–");
   setText(byId("share-note"), `of ${count(ofLastMinute)} in the last minute`);
 
   const toPage = latency.toPage.read([0.5, 0.99], 30);
@@ -86,9 +86,7 @@ function paintFigures() {
   drawSpark("latency", latency.toPage.series(0.5), "legit");
   drawSpark("lag", lags, "muted");
 
-  const bars = rules.bars();
-  byId("rules").replaceChildren(...bars);
-  byId("rules-empty").hidden = bars.length > 0;
+  byId("rules-empty").hidden = rules.show(byId("rules")) > 0;
 }
 
 /**

@@ -32,3 +32,20 @@ export function element(tag, attributes = {}, ...children) {
 export function setText(target, text) {
   if (target.textContent !== text) target.textContent = text;
 }
+
+/**
+ * Give an element these children, in this order, moving no more than must be: what is moved loses
+ * the focus, and a click that has begun on it.
+ * @param {Element} parent
+ * @param {Element[]} children
+ */
+export function arrange(parent, children) {
+  for (const child of [...parent.children]) {
+    if (!children.includes(child)) child.remove();
+  }
+  if (children.every((child, index) => child === parent.children[index])) return;
+  const still = children.findIndex((child) => child.contains(document.activeElement));
+  const [before, after] = still < 0 ? [[], children] : [children.slice(0, still), children.slice(still + 1)];
+  for (const child of before) parent.insertBefore(child, children[still]);
+  parent.append(...after);
+}

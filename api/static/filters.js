@@ -1,6 +1,8 @@
 /** The filters: a form, the page's address and the stream's address, all saying the same. */
 
+import { offset } from "./clock.js";
 import { byId } from "./dom.js";
+import { now } from "./seconds.js";
 
 const NAMES = ["account", "min_amount", "currency", "rule", "since"];
 
@@ -74,8 +76,12 @@ export class Filters {
   }
 }
 
-/** Make "-60" (seconds ago) a point in time, so that the address means the same later. @param {string} since */
-const fixed = (since) => (since.startsWith("-") ? new Date(Date.now() + 1000 * Number(since)).toISOString() : since);
+/**
+ * Make "-60" (seconds ago) a point in time, so that the address means the same later; by the
+ * gateway's clock, as it is the gateway that is asked.
+ * @param {string} since
+ */
+const fixed = (since) => (since.startsWith("-") ? new Date(now() + offset() + 1000 * Number(since)).toISOString() : since);
 
 /** Have the choice offer a point in time that came with the address. @param {string} since */
 function offer(since) {

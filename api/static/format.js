@@ -1,6 +1,13 @@
 /** How numbers, money and times are written, in the reader's language and zone. */
 
 const MOST_FORMATTERS = 64;
+const [SECOND, MINUTE, HOUR, DAY] = [1000, 60_000, 3_600_000, 86_400_000];
+/** How a duration below so many ms is written: in what units, of how many ms each. */
+const UNITS = /** @type {const} */ ([
+  [HOUR, "min", MINUTE, "s", SECOND],
+  [DAY, "h", HOUR, "min", MINUTE],
+  [Infinity, "d", DAY, "h", HOUR],
+]);
 /** @type {Map<string, Intl.NumberFormat>} */
 const formatters = new Map();
 const whole = new Intl.NumberFormat(undefined, { maximumFractionDigits: 0 });
@@ -11,6 +18,9 @@ const clock = new Intl.DateTimeFormat(undefined, {
 });
 const shortClock = new Intl.DateTimeFormat(undefined, {
   hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23",
+});
+const dayAndMinute = new Intl.DateTimeFormat(undefined, {
+  day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", hourCycle: "h23",
 });
 const fullTime = new Intl.DateTimeFormat(undefined, {
   dateStyle: "medium", timeStyle: "long",
@@ -52,8 +62,16 @@ export const brief = (value) => (value < 10 && value % 1 ? fine.format(value) : 
 /** One digit after the point below 10, none above. @param {number} value */
 export const measure = (value) => (value < 9.95 && value > 0 ? fine : whole).format(value);
 
-/** @param {number | Date} time milliseconds since the Unix epoch */
-export const timeOfDay = (time) => clock.format(time);
+/** A share in percent, without the sign. @param {number} share from 0 to 1 */
+export const percent = (share) => fine.format(100 * share);
+
+const isToday = (/** @type {number} */ time) => new Date(time).toDateString() === new Date().toDateString();
+
+/** To the millisecond; of another day than today the day, and to the minute. @param {number} time ms since the Unix epoch */
+export const moment = (time) => (isToday(time) ? clock : dayAndMinute).format(time);
+
+/** The same, to the second. @param {number} time */
+export const calmMoment = (time) => (isToday(time) ? shortClock : dayAndMinute).format(time);
 
 /** @param {number | Date} time */
 export const toTheSecond = (time) => shortClock.format(time);
@@ -64,6 +82,7 @@ export const dateAndTime = (time) => fullTime.format(time);
 /** How long something took. @param {number} ms */
 export function duration(ms) {
   if (ms < 1000) return `${measure(ms)} ms`;
-  if (ms < 60_000) return `${fine.format(ms / 1000)} s`;
-  return `${whole.format(Math.floor(ms / 60_000))} min ${whole.format(Math.floor((ms % 60_000) / 1000))} s`;
+  if (ms < MINUTE) return `${fine.format(ms / SECOND)} s`;
+  const [, large, size, small, part] = /** @type {typeof UNITS[number]} */ (UNITS.find(([below]) => ms < below));
+  return `${whole.format(Math.floor(ms / size))} ${large} ${whole.format(Math.floor((ms % size) / part))} ${small}`;
 }

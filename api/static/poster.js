@@ -58,22 +58,22 @@ export class Poster {
     button.disabled = true;
     this.#showErrors([]);
     const began = performance.now();
+    const decided = this.#watch(body.transaction_id);
+    let answer;
+    let told;
     try {
-      const decided = this.#watch(body.transaction_id);
-      const answer = await fetch("/transactions", {
+      answer = await fetch("/transactions", {
         method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body),
       });
-      const took = performance.now() - began;
-      const told = await answer.json();
-      button.disabled = false;
-      if (!answer.ok) return this.#refused(told, answer.headers.get("Retry-After"));
-      this.id = newId();
-      await this.#follow(told, took, answer.headers.get("Location"), began, decided);
+      told = await answer.json();
     } catch {
-      this.#problem("The gateway does not answer. It may have the transaction or not: posting again is safe.");
+      return this.#problem("The gateway does not answer. It may have the transaction or not: posting again is safe.");
     } finally {
       button.disabled = false;
     }
+    if (!answer.ok) return this.#refused(told, answer.headers.get("Retry-After"));
+    this.id = newId();
+    await this.#follow(told, performance.now() - began, answer.headers.get("Location"), began, decided);
   }
 
   /**
@@ -178,7 +178,8 @@ async function lookUp(address, signal) {
   for (let pause = FIRST_LOOK_MS; performance.now() < end && !signal.aborted; pause = Math.min(2 * pause, LONGEST_PAUSE_MS)) {
     await new Promise((resolve) => setTimeout(resolve, pause));
     const answer = await fetch(address, { cache: "no-store", signal }).catch(() => undefined);
-    if (answer?.status === 200) return answer.json();
+    const told = answer?.status === 200 && (await answer.json().catch(() => undefined));
+    if (told) return told.verdict;
   }
   return undefined;
 }

@@ -1,6 +1,6 @@
 /** Which rules speak most, over a sliding window, for a bounded number of rules. */
 
-import { element } from "./dom.js";
+import { arrange, element, setText } from "./dom.js";
 import { count } from "./format.js";
 import { Seconds } from "./seconds.js";
 
@@ -14,6 +14,8 @@ export class RuleCounts {
     this.seconds = new Seconds(seconds, MOST_RULES);
     /** @type {Map<string, {index: number, shadow: boolean}>} */
     this.rules = new Map();
+    /** @type {Map<string, HTMLLIElement>} what shows a rule; the same for as long as it is shown */
+    this.items = new Map();
   }
 
   /** @param {import("./verdict.js").Verdict} verdict */
@@ -26,22 +28,38 @@ export class RuleCounts {
     }
   }
 
-  /** The rules that spoke most, as list items with bars. */
-  bars() {
+  /**
+   * Show the rules that spoke most, as list items with bars; give how many.
+   * @param {HTMLElement} list
+   */
+  show(list) {
     this.seconds.advance();
     const totals = [...this.rules]
       .map(([rule, { index, shadow }]) => ({ rule, shadow, total: this.seconds.total(index, this.seconds.length - 1) }))
       .filter(({ total }) => total)
       .sort((a, b) => b.total - a.total)
       .slice(0, SHOWN);
-    return totals.map(({ rule, shadow, total }) => {
-      const fill = element("span", { class: "fill" });
-      fill.style.transform = `scaleX(${total / totals[0].total})`;
-      const name = rule === OTHERS ? element("span", {}, rule)
-        : element("a", { href: `/stream/all?rule=${encodeURIComponent(rule)}`, title: rule }, rule);
-      return element("li", { "data-shadow": shadow ? "" : undefined }, name,
-        element("span", { class: "count" }, shadow ? `${count(total)}, on trial` : count(total)),
-        element("span", { class: "track", "aria-hidden": "true" }, fill));
-    });
+    const before = this.items;
+    this.items = new Map(totals.map(({ rule, shadow }) => [rule, before.get(rule) ?? item(rule, shadow)]));
+    for (const { rule, shadow, total } of totals) {
+      const shown = /** @type {HTMLLIElement} */ (this.items.get(rule));
+      const [, figure, track] = shown.children;
+      setText(figure, shadow ? `${count(total)}, on trial` : count(total));
+      /** @type {HTMLElement} */ (track.firstElementChild).style.transform = `scaleX(${total / totals[0].total})`;
+    }
+    arrange(list, [...this.items.values()]);
+    return totals.length;
   }
+}
+
+/**
+ * @param {string} rule
+ * @param {boolean} shadow
+ */
+function item(rule, shadow) {
+  const name = rule === OTHERS ? element("span", {}, rule)
+    : element("a", { href: `/stream/all?rule=${encodeURIComponent(rule)}`, title: rule }, rule);
+  return element("li", { "data-shadow": shadow ? "" : undefined }, name,
+    element("span", { class: "count" }),
+    element("span", { class: "track", "aria-hidden": "true" }, element("span", { class: "fill" })));
 }

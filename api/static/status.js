@@ -2,7 +2,7 @@
 
 import { announce } from "./announce.js";
 import { byId, setText } from "./dom.js";
-import { count, duration, toTheSecond } from "./format.js";
+import { calmMoment, count, duration } from "./format.js";
 import { now } from "./seconds.js";
 
 const CALM_AFTER_MS = 8000;
@@ -59,7 +59,7 @@ export class StatusBar {
     clearTimeout(this.timer);
     if (this.missing) return this.#hide();
     const { lostAt = now(), lostFor = 0 } = this.connection;
-    this.#past("good", `Lost at ${toTheSecond(lostAt)}, resumed after ${duration(lostFor)}. Nothing is missing.`);
+    this.#past("good", `Lost at ${calmMoment(lostAt)}, resumed after ${duration(lostFor)}. Nothing is missing.`);
     this.timer = setTimeout(() => this.#hide(), CALM_AFTER_MS);
   }
 
@@ -121,7 +121,7 @@ export class StatusBar {
     const seconds = Math.floor((now() - lostAt) / 1000);
     const since = seconds > 0 ? ` for ${duration(seconds * 1000)}` : "";
     this.#say("warn", name === "lost"
-      ? `Connection lost at ${toTheSecond(lostAt)}.${why} Reconnecting${since}; what is missed meanwhile follows.`
+      ? `Connection lost at ${calmMoment(lostAt)}.${why} Reconnecting${since}; what is missed meanwhile follows.`
       : `The gateway does not answer.${why} Trying again${since}.`);
   }
 

@@ -90,8 +90,7 @@ function restart() {
   clearCharts();
   latency = new Latency(LATENCY_S);
   received = 0;
-  following = true;
-  setPaused(false);
+  setFollowing(true);
   closeDetails();
   list.clear();
   connection = connect();
@@ -189,10 +188,11 @@ function openDetails(entry) {
 
 function closeDetails() {
   if (!details.open) return;
+  const focused = byId("details").contains(document.activeElement);
   details.hide();
   byId("browser").classList.remove("open");
   list.paint();
-  byId("list").focus({ preventScroll: true });
+  if (focused) byId("list").focus({ preventScroll: true });
 }
 
 /** Offer what has been seen as filter values. @param {import("./verdict.js").Verdict} verdict */

@@ -13,16 +13,22 @@ export function themeButton(button, onChange) {
   button.addEventListener("click", () => {
     const root = document.documentElement;
     const next = CHOICES[(CHOICES.indexOf(root.dataset.theme ?? "system") + 1) % CHOICES.length];
-    if (next === "system") {
-      delete root.dataset.theme;
-      localStorage.removeItem("theme");
-    } else {
-      root.dataset.theme = next;
-      localStorage.setItem("theme", next);
-    }
+    if (next === "system") delete root.dataset.theme;
+    else root.dataset.theme = next;
+    keep(next);
     show();
     onChange();
   });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", onChange);
   show();
+}
+
+/** @param {string} choice */
+function keep(choice) {
+  try {
+    if (choice === "system") localStorage.removeItem("theme");
+    else localStorage.setItem("theme", choice);
+  } catch {
+    // Where a browser keeps nothing for pages, the choice is this page's.
+  }
 }

@@ -19,7 +19,7 @@
  */
 
 import { element } from "./dom.js";
-import { money, timeOfDay } from "./format.js";
+import { moment, money } from "./format.js";
 
 /** @param {string} decision */
 export const decisionBadge = (decision) =>
@@ -32,12 +32,12 @@ export const amountOf = (verdict) => [
 ];
 
 /**
- * The time in the reader's zone, with UTC as its title.
+ * The time in the reader's zone, with UTC as its title; the day, too, where it was not today.
  * @param {string} instant RFC 3339
  */
 export const timeOf = (instant) =>
   element("time", { datetime: instant, title: `${instant.replace("T", " ").replace(/Z|\+00:00$/, "")} UTC` },
-    timeOfDay(Date.parse(instant)));
+    moment(Date.parse(instant)));
 
 /** @param {Reason} reason */
 export const ruleChip = (reason) =>

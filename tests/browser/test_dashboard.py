@@ -70,6 +70,32 @@ async def test_posted_transaction_shows_its_verdict(site: Watched, detector: Par
     await expect(outcome.locator(".decision")).to_have_text("Legit")
 
 
+async def test_verdict_is_looked_up_where_the_stream_is_away(site: Watched, detector: Part) -> None:
+    """Without the stream a posted transaction's verdict is shown all the same."""
+    assert detector.process is not None
+    await site.page.route("**/stream/all", lambda route: route.abort())
+    await site.page.goto(f"{site.url}/")
+    await site.page.click("#fill-fraud")
+    await site.page.click("#post-send")
+    outcome = site.page.locator("#outcome")
+    await expect(outcome.locator(".decision")).to_have_text("Fraud")
+    await expect(outcome).to_contain_text("amount 900.01 > 900")
+
+
+async def test_rules_hold_still_while_they_count(site: Watched, verdicts: Verdicts) -> None:
+    """A rule's link keeps the focus, and is the same to the mouse, while its figure goes up."""
+    page = await site.open("/")
+    structuring = Reason("structuring", "1", "4 amounts of 800 to 900 within 10 min")
+    first = [verdict("850.00", decision="fraud", reasons=(structuring,)) for _ in range(2)]
+    await verdicts.publish([*first, verdict()])
+    await expect(page.locator("#rules li")).to_have_text(["structuring2", "amount-limit1"])
+    link = page.locator("#rules a").first
+    await link.focus()
+    await verdicts.publish([verdict() for _ in range(4)])
+    await expect(page.locator("#rules li")).to_have_text(["amount-limit5", "structuring2"])
+    await expect(page.locator("#rules a", has_text="structuring")).to_be_focused()
+
+
 async def test_field_errors_stand_at_their_fields(site: Watched, detector: Part) -> None:
     """What the gateway refuses is said at the field, which gets the focus; mending it clears it."""
     assert detector.process is not None

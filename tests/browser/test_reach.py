@@ -83,6 +83,21 @@ async def test_theme_follows_the_system_or_the_choice(
     assert await page.evaluate(background) == dark
 
 
+async def test_theme_is_chosen_where_nothing_is_kept(
+    new_page: Callable[..., Any], gateway: Gateway
+) -> None:
+    """A browser that keeps nothing for pages shows the choice on this page, without an error."""
+    watched: Watched = await new_page(gateway)
+    await watched.page.add_init_script(
+        """Object.defineProperty(window, "localStorage", {
+            get() { throw new DOMException("denied", "SecurityError"); },
+        });"""
+    )
+    page = await watched.open("/stream/all")
+    await page.click("#theme")
+    await expect(page.locator("#theme")).to_have_text("Theme: light")
+
+
 async def test_everything_is_reached_by_tab(site: Watched) -> None:
     """The skip link comes first and leads to the content; then all controls, in reading order."""
     page = await site.open("/stream/fraud")

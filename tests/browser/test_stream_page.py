@@ -1,12 +1,15 @@
 """The live page of a stream, driven as a reader would."""
 
 import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from playwright.async_api import Page, expect
 
-from tests.browser.stage import Verdicts, Watched, verdict
+from tests.browser.stage import Gateway, Verdicts, Watched, verdict
 from wire.messages import Reason, encode
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -129,6 +132,46 @@ async def test_refused_filter_is_shown_at_its_field(site: Watched, verdicts: Ver
     await expect(page.locator("#banner")).to_be_hidden()
     await expect(page.locator("#filter-min_amount-error")).to_be_hidden()
     await verdicts.publish([verdict("69.99"), verdict("70.00")])
+    await expect(page.locator(ROWS)).to_have_count(1)
+
+
+async def test_times_of_another_day_tell_the_day(
+    new_page: Callable[..., Any], gateway: Gateway, verdicts: Verdicts
+) -> None:
+    """What was decided today stands there to the millisecond, the rest with its day."""
+    watched: Watched = await new_page(gateway, timezone_id="Asia/Kolkata")
+    page = await watched.open("/stream/all?account=acct-days")
+    await verdicts.publish([verdict("1.00", source="acct-days")])
+    await expect(page.locator(ROWS)).to_have_count(1)
+    before = datetime(2026, 3, 7, 20, 15, tzinfo=UTC)
+    await verdicts.publish([verdict("2.00", source="acct-days", decided_at=before)])
+    await expect(page.locator(f"{ROWS} time").first).to_have_text(
+        re.compile(r"^\d\d:\d\d:\d\d\.\d{3}$")
+    )
+    await expect(page.locator(f"{ROWS} time").last).to_have_text("8 Mar, 01:45")
+
+
+async def test_new_filter_follows_and_keeps_the_focus(site: Watched, verdicts: Verdicts) -> None:
+    """After a held list and open details it begins anew: following, said so, the form in hand."""
+    page = await site.open("/stream/all?account=acct-again")
+    await verdicts.publish([verdict("1.00", source="acct-again")])
+    await page.locator(ROWS).click()
+    await page.click("#follow")
+    await expect(page.locator("#follow")).to_have_attribute("aria-pressed", "false")
+    await page.fill("#filter-currency", "EUR")
+    await page.press("#filter-currency", "Enter")
+    await expect(page.locator("#details")).to_be_hidden()
+    await expect(page.locator("#follow")).to_have_attribute("aria-pressed", "true")
+    await expect(page.locator("#filter-currency")).to_be_focused()
+
+
+async def test_a_minute_ago_is_by_the_gateways_clock(site: Watched, verdicts: Verdicts) -> None:
+    """A browser whose clock is an hour ahead asks for the last minute all the same."""
+    await site.page.add_init_script("{ const now = Date.now; Date.now = () => now() + 3_600_000; }")
+    await verdicts.publish([verdict("1.00", source="acct-ahead")])
+    async with site.page.expect_response("**/status.json"):
+        page = await site.open("/stream/all?account=acct-ahead")
+    await page.select_option("#filter-since", "-60")
     await expect(page.locator(ROWS)).to_have_count(1)
 
 
