@@ -123,6 +123,10 @@ class Application(FastAPI):
             return
         if scope["method"] == "POST" and scope["path"] == "/transactions":
             await self.gateway.ingest.post(scope, receive, send)
+        elif scope["method"] == "HEAD" and not scope["path"].startswith("/stream/"):
+            # As GET (RFC 9110, section 9.3.2); the server leaves the body away. A stream's has no
+            # end: it answers for itself.
+            await super().__call__({**scope, "method": "GET"}, receive, send)
         else:
             await super().__call__(scope, receive, send)
 

@@ -90,7 +90,7 @@ def document(settings: ApiSettings) -> dict[str, Any]:
             },
             "gateway": {
                 "host": "{host}",
-                "protocol": "http",
+                "protocol": "http" if settings.api_tls_certificate is None else "https",
                 "variables": {"host": {"description": "HOST:PORT of the gateway"}},
                 **(_SECURITY if settings.authenticates else {}),
             },

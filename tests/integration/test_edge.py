@@ -172,6 +172,30 @@ def test_a_clients_id_comes_back(
         assert answer.json()["request_id"] == answer.headers["x-request-id"]
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/healthz",
+        "/readyz",
+        "/openapi.json",
+        "/asyncapi.json",
+        "/schemas/verdict.json",
+        "/docs",
+        "/docs/swagger-ui.css",
+        "/transactions/nobodys",
+    ],
+)
+def test_head_is_answered_as_get(gateway: GatewayProcess, path: str) -> None:
+    """What is got is there to be asked about (RFC 9110, 9.3.2), as probes and `curl -I` do."""
+    with httpx.Client(base_url=gateway.url, timeout=30, verify=TRUST) as client:
+        got, asked = client.get(path), client.head(path)
+        for name in ("content-type", "content-length", "etag", "cache-control"):
+            assert asked.headers.get(name) == got.headers.get(name)
+        assert (asked.status_code, asked.content) == (got.status_code, b"")
+        assert client.get(path).content  # the connection is as good as before
+
+
 def test_pipelined_requests_have_their_own_ids(gateway: GatewayProcess) -> None:
     """Each answer has that of its request."""
     request = b"GET /none HTTP/1.1\r\nHost: localhost\r\nX-Request-ID: r-%d\r\n%b\r\n"

@@ -1,6 +1,7 @@
 """The AsyncAPI document: whole, and of the same messages as the code."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -54,6 +55,15 @@ def test_topics_go_by_their_set_names_and_streams_by_their_addresses() -> None:
     """The document is of this deployment."""
     addresses = {channel["address"] for channel in DOCUMENT["channels"].values()}
     assert {"our.fraud", "queueing.transactions", *(f"/stream/{n}" for n in STREAMS)} <= addresses
+
+
+def test_the_gateway_is_reached_as_it_serves(tmp_path: Path) -> None:
+    """Over HTTPS where it has a certificate."""
+    certificate = tmp_path / "gateway.pem"
+    certificate.touch()
+    over_tls = document(ApiSettings(api_tls_certificate=certificate))
+    protocols = [each["servers"]["gateway"]["protocol"] for each in (DOCUMENT, over_tls)]
+    assert protocols == ["http", "https"]
 
 
 def test_its_schemas_are_those_of_the_messages() -> None:
