@@ -1,6 +1,6 @@
 /** The dashboard: one stream of all verdicts, made into figures, charts and lists. */
 
-import { skewNote } from "./clock.js";
+import { offset, skewNote } from "./clock.js";
 import { Connection } from "./connection.js";
 import { shellLine } from "./copy.js";
 import { byId, setText } from "./dom.js";
@@ -12,7 +12,7 @@ import { Painter } from "./paint.js";
 import { Poster } from "./poster.js";
 import { RateChart } from "./rate-chart.js";
 import { RuleCounts } from "./rules.js";
-import { Seconds } from "./seconds.js";
+import { now, Seconds } from "./seconds.js";
 import { spark } from "./spark.js";
 import { StatusBar } from "./status.js";
 import { themeButton } from "./theme.js";
@@ -45,7 +45,7 @@ const connection = new Connection("/stream/all", {
     rules.add(verdict);
     if (fraud) latest.add(verdict);
     poster.seen(verdict);
-    status.settled();
+    status.passed(now() + offset() - Date.parse(verdict.decided_at));
     counter.request();
   },
   state(state) {

@@ -12,6 +12,7 @@ const UNITS = /** @type {const} */ ([
 const formatters = new Map();
 const whole = new Intl.NumberFormat(undefined, { maximumFractionDigits: 0 });
 const fine = new Intl.NumberFormat(undefined, { maximumFractionDigits: 1, minimumFractionDigits: 1 });
+const rough = new Intl.NumberFormat(undefined, { maximumSignificantDigits: 2 });
 const compact = new Intl.NumberFormat(undefined, { notation: "compact", maximumFractionDigits: 1 });
 const clock = new Intl.DateTimeFormat(undefined, {
   hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3, hourCycle: "h23",
@@ -56,8 +57,8 @@ function usualDigits(currency) {
 /** @param {number} value */
 export const count = (value) => whole.format(value);
 
-/** Short for axes: 1.2K. @param {number} value */
-export const brief = (value) => (value < 10 && value % 1 ? fine.format(value) : compact.format(value));
+/** Short for axes: 1.2K, 0.01. @param {number} value */
+export const brief = (value) => (value < 10 && value % 1 ? rough : compact).format(value);
 
 /** One digit after the point below 10, none above. @param {number} value */
 export const measure = (value) => (value < 9.95 && value > 0 ? fine : whole).format(value);

@@ -8,6 +8,10 @@ import { now } from "./seconds.js";
 const CALM_AFTER_MS = 8000;
 /** A gap is told first; once a verdict came, or nothing did for this long, there was none. */
 const VERDICT_ON_GAP_MS = 2000;
+/** What was decided so long ago is history; while it comes, the page does not show what is. */
+const HISTORY_MS = 30_000;
+/** So long without any, and there is no more of it. */
+const HISTORY_OVER_MS = 3000;
 /** A gateway that has just started is not ready yet: no reason to alarm anyone. */
 const GRACE_MS = 5000;
 
@@ -32,6 +36,8 @@ export class StatusBar {
     this.missing = "";
     this.gaps = 0;
     this.liveAt = 0;
+    /** When a verdict came last that is history. */
+    this.historyAt = -Infinity;
     this.timer = 0;
     setInterval(() => this.#tick(), 1000);
     byId("banner-close").addEventListener("click", () => {
@@ -52,7 +58,13 @@ export class StatusBar {
     this.#show();
   }
 
-  /** Call when a verdict came: had something been missing, it would have been told by now. */
+  /** Call when a verdict came. @param {number} age how long ago it was decided, in ms */
+  passed(age) {
+    this.historyAt = age > HISTORY_MS ? now() : -Infinity;
+    this.settled();
+  }
+
+  /** Nothing is missing: it would have been told by now. */
   settled() {
     if (!this.settling) return;
     this.settling = false;
@@ -91,13 +103,21 @@ export class StatusBar {
     return this.health !== undefined && !this.health.ready && now() - this.liveAt > GRACE_MS;
   }
 
-  #show() {
-    const { name, lostAt, problem } = this.connection;
+  /** Show in a word or two what is; give whether the stream is open and nothing can come. */
+  #showPill() {
+    const { name } = this.connection;
     const waiting = name === "live" && this.#away();
-    const text = waiting ? (this.health?.reachable ? "Waiting for Kafka" : "No answer") : NAMES[name];
-    this.pill.dataset.state = waiting ? "waiting" : name;
+    const history = name === "live" && now() - this.historyAt < HISTORY_OVER_MS;
+    const text = waiting ? (this.health?.reachable ? "Waiting for Kafka" : "No answer") : history ? "Catching up" : NAMES[name];
+    this.pill.dataset.state = waiting || history ? "waiting" : name;
     if (text !== this.text.textContent) announce(text);
     setText(this.text, text);
+    return waiting;
+  }
+
+  #show() {
+    const { name, lostAt, problem } = this.connection;
+    const waiting = this.#showPill();
     if (name === "refused" && problem) {
       this.#say("bad", `The stream refused: ${problem.detail ?? problem.title}`);
     } else if (waiting) {
@@ -113,8 +133,9 @@ export class StatusBar {
     this.#tick();
   }
 
-  /** Keep the time since a loss running. */
+  /** Keep what goes by the clock up to date: the time since a loss, whether history comes. */
   #tick() {
+    this.#showPill();
     const { name, lostAt, problem } = this.connection;
     if (!lostAt || (name !== "lost" && name !== "connecting")) return;
     const why = problem ? ` ${problem.detail ?? problem.title}.` : "";

@@ -60,12 +60,13 @@ function connect() {
   const made = new Connection(`/stream/${name}${filters.query}`, {
     verdict(verdict, id) {
       received += 1;
-      ring.push({ number: received, id, arrived: now() + offset(), verdict });
+      const arrived = now() + offset();
+      ring.push({ number: received, id, arrived, verdict });
       rates.add(verdict.decision === "fraud" ? FRAUD : LEGIT);
       amounts.add(verdict.amount);
       latency.add(verdict, made.liveSince);
       suggest(verdict);
-      status.settled();
+      status.passed(arrived - Date.parse(verdict.decided_at));
       listPainter.request();
     },
     state(state) {

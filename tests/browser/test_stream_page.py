@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -149,6 +149,15 @@ async def test_times_of_another_day_tell_the_day(
         re.compile(r"^\d\d:\d\d:\d\d\.\d{3}$")
     )
     await expect(page.locator(f"{ROWS} time").last).to_have_text("8 Mar, 01:45")
+
+
+async def test_history_is_not_called_live(site: Watched, verdicts: Verdicts) -> None:
+    """While what comes was decided long ago the page says so; after it, that it is live."""
+    page = await site.open("/stream/all?account=acct-history")
+    an_hour_ago = datetime.now(UTC) - timedelta(hours=1)
+    await verdicts.publish([verdict("1.00", source="acct-history", decided_at=an_hour_ago)])
+    await expect(page.locator("#connection")).to_have_text("Catching up")
+    await expect(page.locator("#connection")).to_have_text("Live")
 
 
 async def test_new_filter_follows_and_keeps_the_focus(site: Watched, verdicts: Verdicts) -> None:
@@ -313,6 +322,23 @@ async def test_thousands_a_second(site: Watched, verdicts: Verdicts) -> None:
         "aria-rowindex", str(KEPT + 1)
     )
     assert await page.locator(ROWS).count() < 60
+
+
+async def test_small_amounts_and_long_times_are_told_apart(site: Watched) -> None:
+    """No axis calls a cent nothing, and an absence of days is told in days."""
+    page = await site.open("/")
+    written = await page.evaluate(
+        """async () => {
+            const script = document.querySelector("script[src*=theme]").src;
+            const { brief, duration } = await import(new URL("format.js", script));
+            const times = [59_000, 3_599_000, 9_000_000, 200_000_000];
+            return [[0.01, 0.1, 2.5, 12500].map(brief), times.map(duration)];
+        }"""
+    )
+    assert written == [
+        ["0.01", "0.1", "2.5", "12.5k"],
+        ["59.0 s", "59 min 59 s", "2 h 30 min", "2 d 7 h"],
+    ]
 
 
 WIRE = (
