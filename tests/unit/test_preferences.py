@@ -22,6 +22,7 @@ from api.ingest.preferences import wait_seconds
         ("wait=99999999999999999999", None),
         ("waiting=3", None),
         ("", None),
+        ("a ; ; b ; c = ; , wait=3", 3),
     ],
 )
 def test_wait_is_read_as_rfc_7240_writes_it(prefer: str, expected: int | None) -> None:
@@ -33,3 +34,10 @@ def test_wait_is_read_as_rfc_7240_writes_it(prefer: str, expected: int | None) -
 def test_no_header_is_an_error(prefer: str) -> None:
     """What can't be read is ignored."""
     wait_seconds(prefer)
+
+
+@pytest.mark.parametrize("begin", ["a", "a=b", 'a="', "a;b"])
+@pytest.mark.parametrize("again", ["; ", " ;", " ; b", "; b =", " = ", " ", "\\", ", ", ";b="])
+def test_a_header_that_leads_nowhere_is_soon_given_up(begin: str, again: str) -> None:
+    """However often something is in it that could be read in more than one way."""
+    assert wait_seconds(begin + again * 10_000 + '"') is None
