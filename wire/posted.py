@@ -41,6 +41,7 @@ MAX_TRANSACTION_BYTES: Final = 16_384
 
 _NAME_EXPECTED: Final = "must have no control characters"
 _CURRENCY_EXPECTED: Final = "must be three letters A to Z"
+_TOO_DEEP: Final = "not valid JSON: nested too deeply"
 # An amount as nearly all are written, and short enough to be within the digits for certain.
 _usual_amount: Final = re.compile(
     rb'("?)((?=[0-9.]*[1-9])(?:0|[1-9][0-9]{0,13})(?:\.[0-9]{1,4})?)\1'
@@ -180,18 +181,21 @@ def _quotes(posted: Posted, amount: bytes) -> int:
 
 
 def _refuse_repeated(body: bytes) -> None:
-    repeated: list[str] = []
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        repeated.extend(name for name, times in Counter(n for n, _ in pairs).items() if times > 1)
-        return dict(pairs)
-
-    # Anything inside metadata is told as metadata itself: the hook does not know where it is.
-    document = json.loads(body, object_pairs_hook=unique)
-    if repeated:
-        pointers = {_pointer(name if name in document else "metadata") for name in repeated}
-        errors = [FieldError(pointer, "is given more than once") for pointer in sorted(pointers)]
+    try:  # what was given first may be anything yet: only what counts has been looked at
+        names = json.loads(body, object_pairs_hook=_repeated, parse_int=str, parse_float=str)
+    except RecursionError:
+        raise MessageError(_TOO_DEEP) from None
+    except ValueError as error:
+        raise MessageError(f"not valid JSON: {error}") from None
+    if names:
+        errors = [FieldError(_pointer(name), "is given more than once") for name in sorted(names)]
         raise MessageError("not a valid transaction", tuple(errors[:MAX_FIELD_ERRORS]))
+
+
+def _repeated(pairs: list[tuple[str, Any]]) -> set[str]:
+    """Give the names that an object has more than once, or whose values have such names."""
+    times = Counter(name for name, _ in pairs)
+    return {name for name, value in pairs if times[name] > 1 or (value and type(value) is set)}
 
 
 def _refuse_beyond_utc(moment: datetime) -> None:
@@ -210,7 +214,7 @@ def _explain(body: bytes, error: Exception) -> MessageError:
     except msgspec.ValidationError:
         return MessageError("not a transaction", (FieldError("", "must be a JSON object"),))
     except RecursionError:
-        return MessageError("not valid JSON: nested too deeply")
+        return MessageError(_TOO_DEEP)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return MessageError(f"not valid JSON: {error}")
     return MessageError("not a valid transaction", found or (FieldError("", str(error)),))

@@ -46,6 +46,7 @@ def with_amount(token: bytes) -> bytes:
         (VALID.decode().encode("utf-32"), 400, "not-json"),
         (with_source(b"\xff"), 400, "not-json"),
         (with_source(b"\xed\xa0\x80"), 400, "not-json"),
+        (with_amount(b'"\xff","amount":1'), 400, "not-json"),
         (with_source(rb"\ud800"), 400, "not-json"),
         (with_source(rb"\udc00\ud800"), 400, "not-json"),
         (with_amount(b"NaN"), 400, "not-json"),
@@ -68,6 +69,7 @@ def with_amount(token: bytes) -> bytes:
         (with_amount(b"-0"), 422, "invalid-transaction"),
         (with_amount(b"true"), 422, "invalid-transaction"),
         (with_amount(b"1") [:-1] + b',"amount":1000}', 422, "invalid-transaction"),
+        (with_amount(b"1" * 5_000 + b',"amount":1'), 422, "invalid-transaction"),
         (with_amount(b"1" * 10_000_000), 413, "too-large"),
         (b"[" + b",".join([VALID] * 20_000) + b"]", 413, "too-large"),
         (b"[" + b"1," * 200_000 + b"1]", 413, "too-large"),
@@ -95,6 +97,7 @@ HOSTILE_LINES = {
     VALID + VALID: "not-json",
     b"\xef\xbb\xbf" + VALID: "not-json",
     with_source(b"\xed\xa0\x80"): "not-json",
+    with_amount(b'"\xff","amount":1'): "not-json",
     with_source(rb"\ud800"): "not-json",
     with_amount(b"NaN"): "not-json",
     b'{"source":' + b"[" * 10_000: "not-json",
@@ -107,6 +110,7 @@ HOSTILE_LINES = {
     with_amount(b"1e999999999"): "invalid-transaction",
     with_amount(b'"1,2"'): "invalid-transaction",
     with_amount(b'1,"amount":1000'): "invalid-transaction",
+    with_amount(b"1" * 5_000 + b',"amount":1'): "invalid-transaction",
     with_amount(b"1" * 20_000): "too-large",
 }
 

@@ -17,6 +17,7 @@ from wire.messages import (
 )
 from wire.posted import MAX_FIELD_ERRORS, MAX_NAME_TOLD, accept
 
+TWICE = (b'"source":"c"',) * 2
 AMOUNT_EXPECTED = "must be greater than 0, with at most 18 digits, 4 of them after the point"
 
 
@@ -231,11 +232,22 @@ def test_a_record_timestamp_is_exact_to_the_millisecond() -> None:
         (b'{"transaction_id":null,"amount":1,"source":"a","target":"b","amount":2}', "/amount"),
         (b'{"source":"a","target":"b","amount":1,"metadata":{"x":"1","x":"2"}}', "/metadata"),
         (b'{"source":"a","target":"b","amount":1,"metadata":{},"metadata":null}', "/metadata"),
+        (b'{"source":"a","target":"b","amount":1,"metadata":{%b,%b}}' % TWICE, "/metadata"),
+        (b'{"source":"a","target":"b","amount":%b,"amount":1}' % (b"1" * 5_000), "/amount"),
+        (b'{"source":"a","target":"b","amount":1e%b,"amount":1}' % (b"9" * 5_000), "/amount"),
     ],
-)
+)  # fmt: skip
 def test_a_field_given_twice_is_refused(body: bytes, pointer: str) -> None:
     """A repeated name is an error, however it is written: readers differ in which one counts."""
     assert errors_of(body) == (FieldError(pointer, "is given more than once"),)
+
+
+def test_what_is_given_first_may_be_no_json() -> None:
+    """It counts for nothing, and is looked at only then: not UTF-8, or nested nearly too deep."""
+    for first in (b'"\xff"', *(b"[" * depth + b"]" * depth for depth in range(900, 1_000))):
+        body = b'{"source":"a","target":"b","amount":%b,"amount":1}' % first
+        with pytest.raises(MessageError, match=r"^not (valid JSON|a valid transaction)"):
+            accept(body)
 
 
 @given(
