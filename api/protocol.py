@@ -1,16 +1,11 @@
 """HTTP/1.1 on a connection: uvicorn's, cheaper, and with less that a client can hold on to."""
 
 import asyncio
-from typing import Any, Final, cast
+from typing import Any
 
-import httptools
 from uvicorn._types import ASGI3Application
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import (
-    STATUS_LINE,
-    HttpToolsProtocol,
-    RequestResponseCycle,
-)
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from api.edge import requestid
@@ -18,16 +13,14 @@ from api.edge.addresses import unmapped
 from api.edge.connections import Connections
 from api.exchange import Exchange, Known, Taker, joined
 from api.heads import Head, Heads
-from api.problems import BAD_REQUEST, Problem
-from api.transport import CONNECTION, WHOLE, Connection
+from api.parsing import Parsing
+from api.problems import Problem
+from api.transport import Connection
 from wire import logs
 
-MAX_HEADERS: Final = 100
-"""Most header lines of one request."""
 
-
-class Protocol(HttpToolsProtocol):
-    """Puts connection and request id into each request's scope; notes when its body is whole.
+class Protocol(Parsing):
+    """Has each request answered, and the connection end in time.
 
     Three things are cheaper than in uvicorn, as they are done for every request: an answer in one
     piece is written in one, one timer watches over a connection for all of its life, and a whole
@@ -44,16 +37,8 @@ class Protocol(HttpToolsProtocol):
     """When the header that is awaited has to be there."""
     _watch: asyncio.TimerHandle | None = None
     _is_counted = False
-    _has_host = False
-    _given_id: bytes | None = None
-    _unparsed = 0
-    """Bytes that have come and brought neither a header's end nor a part of a body."""
-    _upgrades = False
-    """Whether the request whose header has come wants to go on in another protocol."""
-    _between = True
-    """Whether what comes next begins a request."""
-    _new: tuple[Exchange, ASGI3Application] | None = None
-    """A request whose header is among what is being read, and which is next to be answered."""
+    _is_refused = False
+    """Whether nothing more is read: the connection ends with the answers that are due."""
     _answering: RequestResponseCycle | None = None
     """Whose answer was begun last; there may be more behind it."""
 
@@ -67,8 +52,7 @@ class Protocol(HttpToolsProtocol):
         connections: Connections | None = None,
         heads: Heads | None = None,
     ) -> None:
-        super().__init__(config, server_state, app_state, _loop)
-        self._bounds = connections or _UNBOUNDED
+        super().__init__(config, server_state, app_state, connections)
         self._heads = heads or Heads()
         self._taker: Taker | None = getattr(self.app, "taker", None)
 
@@ -98,30 +82,23 @@ class Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what has come."""
+        if self._is_refused:
+            return
         self._idle_since = None
         begins = self._between
         known = self._heads.find(data) if begins else None
         if known is not None and self._takes(*known):
             return
-        self._unparsed += len(data)
-        left: bytes | memoryview = data
-        try:
-            while left:
-                try:
-                    self.parser.feed_data(left)
-                    break
-                except httptools.HttpParserUpgrade as upgrade:
-                    left = memoryview(left)[upgrade.args[0] :] if self._stays() else b""
-        except httptools.HttpParserError:
-            self._refuse(Problem(BAD_REQUEST, "this is no HTTP/1.1 request"))
-        else:
-            if self._unparsed > self._bounds.header_bytes:
-                self._refuse(self._bounds.too_large())
-        if self._new is not None:
-            (exchange, app), self._new = self._new, None
-            self._answering = exchange
-            if known is not None or not self._offer(exchange, app, data if begins else b""):
-                super()._start_asgi_task(exchange, app)
+        problem = self._parse(data)
+        new, self._new = self._new, None
+        if new is not None:
+            self._answering = new[0]
+        if problem is not None:
+            self._refuse(problem)
+            if new is not None and new[0].more_body:
+                return  # it is its own problem
+        if new is not None and (known or not self._offer(*new, data if begins else b"")):
+            self._start(*new)
 
     def _takes(self, head: Head, body: bytes) -> bool:
         """Have a request taken that need not be parsed; False, and nothing done, if it must be."""
@@ -141,75 +118,6 @@ class Protocol(HttpToolsProtocol):
         self._unparsed = 0
         return True
 
-    def _stays(self) -> bool:
-        """Read a request that wants to go on in another protocol as if it did not.
-
-        As a server may (RFC 9110, 7.8). Java's client asks for HTTP/2 with its first request, and
-        the parser takes the body of such a one for the other protocol. False: it goes.
-        """
-        if not self._upgrades:  # CONNECT: what follows can't be told from anything else
-            self.cycle.keep_alive = False
-            return False
-        self._upgrades = False
-        method, version = self.parser.get_method(), self.parser.get_http_version().encode()
-        lines = [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
-        head = b"\r\n".join([b"%b %b HTTP/%b" % (method, self.url, version), *lines])
-        self.parser.feed_data(head + b"\r\n\r\n")
-        return True
-
-    def on_message_begin(self) -> None:
-        """Begin a request."""
-        super().on_message_begin()
-        self._between = False
-        self._has_host = False
-        self._given_id = None
-        self.scope["extensions"] = {CONNECTION: {"connection": self._connection}}
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header, or a trailer."""
-        name = name.lower()
-        if name == b"host":
-            if self._has_host:
-                raise ValueError("more than one Host")  # for the parser, and a 400
-            self._has_host = True
-        elif name == requestid.HEADER:
-            self._given_id = value
-        elif name == b"expect":
-            self.expect_100_continue = value.lower() == b"100-continue"
-        self.headers.append((name, value))
-
-    def on_headers_complete(self) -> None:
-        """Begin to answer a request."""
-        if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
-            self._upgrades = True
-            return
-        self._unparsed = 0
-        if not self._has_host and self.parser.get_http_version() == "1.1":
-            raise ValueError("no Host")  # RFC 9112, section 3.2
-        if len(self.headers) > MAX_HEADERS:
-            raise ValueError("too many headers")
-        given = self._given_id
-        self.scope[requestid.SCOPE] = (  # type: ignore[typeddict-unknown-key]
-            requestid.made() if given is None else requestid.taken(given)
-        )
-        super().on_headers_complete()
-        self.cycle.__class__ = Exchange  # uvicorn has no other way to say of what class it is
-        self.headers = []  # of no use are trailers, which come the same way
-
-    def on_body(self, body: bytes) -> None:
-        """Take a part of a request's body."""
-        self._unparsed = 0
-        super().on_body(body)
-
-    def on_message_complete(self) -> None:
-        """End a request."""
-        if self._upgrades:
-            return
-        super().on_message_complete()
-        self._between = True
-        self._unparsed = 0
-        self.scope["extensions"][WHOLE] = {}
-
     def on_response_complete(self) -> None:
         """Begin the next request, or to be idle."""
         self.server_state.total_requests += 1
@@ -219,7 +127,7 @@ class Protocol(HttpToolsProtocol):
         if self.pipeline:
             cycle, app = self.pipeline.pop()
             self._answering = cycle
-            super()._start_asgi_task(cycle, app)
+            self._start(cycle, app)
         else:
             self._idle_since = self.loop.time()
             self._due = None
@@ -265,23 +173,34 @@ class Protocol(HttpToolsProtocol):
             self.timeout_keep_alive_handler()
 
     def _refuse(self, problem: Problem) -> None:
-        """Answer what does not come to be a request, and close the connection."""
-        cycle = self.cycle
-        is_unanswered = cycle is not None and cycle.more_body and not cycle.response_started
-        if cycle is None or cycle.response_complete or (is_unanswered and not self.pipeline):
-            request_id = requestid.made()
-            token = logs.request_id.set(request_id)
-            response = problem.response()
-            logs.request_id.reset(token)
-            lines = [b"%b: %b" % header for header in response.raw_headers]
-            lines.append(b"%b: %b" % (requestid.HEADER, request_id.encode()))
-            lines += [*joined(self.server_state.default_headers), b"connection: close"]
-            head = STATUS_LINE[response.status_code] + b"\r\n".join(lines)
-            self.transport.write(head + b"\r\n\r\n" + response.body)
+        """Answer what does not come to be a request, and close the connection.
+
+        Requests that came before it are answered first: what they brought may be in Kafka by now.
+        """
+        self._is_refused = True
+        cycle: RequestResponseCycle | None = self.cycle
+        is_own = self._in_body
+        if is_own and self.pipeline:  # of a request behind others
+            self.pipeline.popleft()
+            is_own = False
+            cycle = self.pipeline[0][0] if self.pipeline else self._answering
+        if cycle is not None and not is_own and not cycle.response_started:
+            cycle.keep_alive = False  # its answer is the last
+            return
+        if cycle is None or not cycle.response_started or (cycle.response_complete and not is_own):
+            self._tell(problem)
         self.transport.close()
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        self._new = cast("Exchange", cycle), app  # its body may have come with the header
+    def _tell(self, problem: Problem) -> None:
+        request_id = requestid.made()
+        token = logs.request_id.set(request_id)
+        response = problem.response()
+        logs.request_id.reset(token)
+        lines = [b"%b: %b" % header for header in response.raw_headers]
+        lines.append(b"%b: %b" % (requestid.HEADER, request_id.encode()))
+        lines += [*joined(self.server_state.default_headers), b"connection: close"]
+        head = STATUS_LINE[response.status_code] + b"\r\n".join(lines)
+        self.transport.write(head + b"\r\n\r\n" + response.body)
 
     def _offer(self, exchange: Exchange, app: ASGI3Application, data: bytes) -> bool:
         """Have a whole request taken as it is; `data` begins with it, if there is any."""
@@ -293,6 +212,3 @@ class Protocol(HttpToolsProtocol):
         if data and exchange.keep_alive and self._given_id is None:
             self._heads.note(data, exchange.scope, len(exchange.body), take)
         return True
-
-
-_UNBOUNDED: Final = Connections()
