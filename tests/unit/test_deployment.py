@@ -20,12 +20,13 @@ from detector.exporter import Exporter
 from detector.metrics import Metrics
 from detector.settings import DetectorSettings
 from loadgen.settings import LoadgenSettings
+from tests.schemas import brought_by, validator
 from wire.settings import TopicSettings
 
 ROOT = Path(__file__).parents[2]
 KUBERNETES = "1.34"
 CUSTOM = {"Kafka", "KafkaNodePool", "KafkaUser", "ScaledObject", "TriggerAuthentication"}
-"""Kinds of Strimzi and KEDA; the validator has Kubernetes' own."""
+"""Kinds of Strimzi and KEDA; the schemas are Kubernetes' own."""
 PARTS = {
     "api": ApiSettings,
     "detector": DetectorSettings,
@@ -56,14 +57,15 @@ def exported() -> set[str]:
 
 def test_manifests_fit_kubernetes_schemas() -> None:
     """Every manifest of Kubernetes' own kinds is valid, with no field too many."""
-    # It makes forty grammars of JSON Schema's formats first, and every worker loads this file.
-    import kubernetes_validate  # noqa: PLC0415
-
+    schemas = brought_by("kubernetes_validate") / "kubernetes-json-schema"
+    (strict,) = schemas.glob(f"v{KUBERNETES}.*-local-strict")
     kinds = set()
     for _, document in documents():
         kinds.add(document["kind"])
         if document["kind"] not in CUSTOM:
-            kubernetes_validate.validate(document, KUBERNETES, strict=True)
+            *group, version = document["apiVersion"].split("/")
+            name = [document["kind"].lower(), *(each.partition(".")[0] for each in group), version]
+            validator(strict / f"{'-'.join(name)}.json").validate(document)
     expected = {"Deployment", "Service", "HorizontalPodAutoscaler", "PodDisruptionBudget", "Job"}
     assert kinds == CUSTOM | expected | {"Namespace", "Secret"}
 
