@@ -224,8 +224,8 @@ class Worker:
                         carry=carry,
                         outcome=outcome,
                     )
-                    if self._writing is not None:
-                        await asyncio.sleep(0)  # the last transaction takes its next step
+                    # The last transaction takes its next step, and the group hears from us.
+                    await asyncio.sleep(0)
                 batch.offsets[place.partition] = state.offset = chunk.next_offset
                 batch.chunks.append(chunk)
         if trace:

@@ -17,7 +17,8 @@ from aiokafka.admin import NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from confluent_kafka import Message
 
-from detector import rulesfile, service
+from detector import rulesfile, service, worker
+from detector.batch import Outcome, judge
 from detector.rules import RuleSet
 from detector.rulesfile import RulesSource, load
 from detector.service import Detector
@@ -404,6 +405,31 @@ async def test_a_hang_up_signal_has_the_rules_read_at_once(
         await until(lambda: len(read_committed(kafka_settings, kafka_settings.fraud_topic)) == 1)
     finally:
         programs.end()
+
+
+async def test_the_event_loop_has_its_turn_between_records(
+    kafka_settings: TopicSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also in the first batch of a back-log: slow rules would hold the group's heartbeats up."""
+    turns, seen = 0, []
+
+    async def turn() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    def noted(*given: Any, **more: Any) -> Outcome:
+        seen.append(turns)
+        return judge(*given, **more)
+
+    monkeypatch.setattr(worker, "judge", noted)
+    await produce(kafka_settings, *[payment() for _ in range(4 * worker.RECORDS_IN_ONE_GO)])
+    turning = asyncio.create_task(turn())
+    async with running(settings_for(kafka_settings)) as detector:
+        await until(lambda: detector.metrics.records == 4 * worker.RECORDS_IN_ONE_GO)
+    turning.cancel()
+    assert (len(seen) >= 4, len(set(seen))) == (True, len(seen))
 
 
 async def test_rules_are_read_while_transactions_are_decided(
