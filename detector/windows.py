@@ -10,7 +10,10 @@ a column of answers costs a fraction of asking one by one.
 **Time** is stream time: the greatest record timestamp so far. A record that is behind it (clocks
 of two gateways differ, a producer tried again) counts at stream time. So time never runs
 backwards, entries expire from the old end, and expiry is O(1) a record, amortised. The price: a
-record stamped d ms early shortens windows by d ms until the other clocks catch up with it.
+record stamped d ms ahead shortens windows by up to d ms at first, since what lies before it expires
+too soon; and until the other clocks have caught up with it, all else counts at its time, so that
+windows are up to d ms longer when that is in them. The broker bounds d: it refuses what is further
+ahead than the topic's message.timestamp.after.max.ms, an hour unless set.
 
 **Replay**: what a window answers depends only on the records of the last `window_ms`. Where
 reading begins at the first record stamped `t - window_ms` or later (Kafka's offset for a
