@@ -35,7 +35,7 @@ from detector.states import State
 from detector.worker import Worker
 from wire import access, kafka, logs, topics, tracing
 from wire import audit as audit_log
-from wire.errors import AccessError, StuckError
+from wire.errors import AccessError, BrokerUnreachableError, StuckError
 from wire.metrics import MetricsError
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def serve(settings: DetectorSettings) -> int:
     memory.keep_freed()
     try:
         uvloop.run(_serve(settings, rules))
-    except (AccessError, StuckError, KafkaError) as error:
+    except (AccessError, BrokerUnreachableError, StuckError, KafkaError) as error:
         writes = (settings.legit_topic, settings.fraud_topic, settings.dead_letter_topic)
         cause = access.refused(error, settings, writes=writes) or error
         log.error("detector failed", error=str(cause))  # noqa: TRY400 - the cause, in one line

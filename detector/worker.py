@@ -44,7 +44,7 @@ log = structlog.get_logger(__name__)
 RECORDS_IN_ONE_GO: Final = 500
 """Most records decided on before the event loop gets its turn: some milliseconds' work."""
 SILENT_DEADLINES: Final = 3
-"""When no broker has answered a fetch for so many deadlines, the worker gives up."""
+"""When no broker has let us in, or answered a fetch, for so many deadlines, the worker gives up."""
 END_TO_END_SAMPLES: Final = 64
 """Most times taken of one batch for the end-to-end histogram."""
 
@@ -90,6 +90,7 @@ class Worker:
         limits = WindowLimits(settings.detector_window_entries)
         self.states = States(limits, rules, metrics, states or {})
         self._settings = settings
+        self._silence_s = SILENT_DEADLINES * settings.detector_deadline_seconds
         self._membership = membership
         self._metrics = metrics
         self._tracing = tracing
@@ -106,6 +107,7 @@ class Worker:
         Raises:
             FencedError: another worker has taken over.
             StuckError: Kafka does not answer, or rolls back again and again.
+            BrokerUnreachableError: no broker lets it in, though one keeps it in the group.
         """
         aborts = 0
         while not self._stopping:
@@ -161,9 +163,8 @@ class Worker:
             if (standing := source.standings.get(place)) is not None:
                 self._metrics.lag[place.partition] = standing.lag
                 self._metrics.answered_at[place.partition] = standing.at
-        limit_s = SILENT_DEADLINES * self._settings.detector_deadline_seconds
-        if source.silence > limit_s:
-            raise StuckError(f"no broker has answered a fetch within {limit_s:g} s")
+        if source.silence > self._silence_s:
+            raise StuckError(f"no broker has answered a fetch within {self._silence_s:g} s")
 
     def _limits(self) -> Limits:
         settings = self._settings
@@ -182,7 +183,7 @@ class Worker:
             settings.fraud_topic,
             settings.dead_letter_topic,
         )
-        client = await kafka.start(lambda: kafka.client(settings, topics))
+        client = await kafka.start(lambda: kafka.client(settings, topics), patience=self._silence_s)
         stack.push_async_callback(kafka.close, client)
         return client
 

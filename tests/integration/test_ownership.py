@@ -1,6 +1,7 @@
 """Who may write which partition: a former owner is kept out, under whichever partition it wrote."""
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -19,6 +20,7 @@ from detector.settings import DetectorSettings
 from detector.worker import Worker
 from detector.writer import Writer
 from wire import kafka, topics
+from wire.errors import BrokerUnreachableError
 from wire.messages import Transaction, decode_verdict, encode
 from wire.settings import TopicSettings
 
@@ -179,6 +181,26 @@ async def test_offsets_are_awaited_that_an_open_transaction_may_change(
             async with writer_of(settings, [0], membership) as fencing:
                 await fencing.take_over()
         assert await waiting == {1: 4 if committed else 3}
+
+
+async def test_a_worker_that_no_broker_lets_in_ends(settings: DetectorSettings) -> None:
+    """Its group may keep it meanwhile, over the connection that it has: nobody else would work."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))  # nobody listens there
+        address = f"127.0.0.1:{held.getsockname()[1]}"
+        alone = settings.model_copy(
+            update={"kafka_broker_url": address, "detector_deadline_seconds": 0.1}
+        )
+        worker = Worker(
+            alone,
+            [TopicPartition(settings.transactions_topic, 0)],
+            membership=Membership(settings.detector_group, 1, "member"),
+            rules=RulesSource(None),
+            metrics=Metrics(),
+        )
+        async with asyncio.timeout(DEADLINE_S):
+            with pytest.raises(BrokerUnreachableError):
+                await worker.run()
 
 
 async def test_a_fenced_worker_ends(settings: DetectorSettings, read_committed: Read) -> None:
