@@ -3,7 +3,7 @@
 import csv
 import json
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from itertools import islice
 from pathlib import Path
@@ -36,7 +36,7 @@ class Columns(NamedTuple):
     amount: str
     currency: str | None = None
     time: str | None = None
-    """Seconds (since any moment), or RFC 3339."""
+    """Seconds (since any moment), or RFC 3339; UTC where no offset is given."""
     label: str | None = None
     unit: float = 1.0
     """Seconds in one unit of a numeric time."""
@@ -114,17 +114,30 @@ class Replay:
     def _rows(self) -> Iterator[tuple[int, Mapping[str, Any]]]:
         try:
             # Spreadsheets, and much that comes from Windows, begin UTF-8 with a byte order mark.
-            with self._path.open(encoding="utf-8-sig", newline="") as file:
+            # What is no UTF-8 spoils its line, no more: nothing can be made of it there.
+            with self._path.open(
+                encoding="utf-8-sig", errors="surrogateescape", newline=""
+            ) as file:
                 if self._path.suffix.lower() in (".jsonl", ".ndjson"):
                     for number, line in enumerate(file, 1):
                         if line.strip():
                             yield number, _object(line)
                 else:
-                    reader = csv.DictReader(file)
-                    for row in reader:
-                        yield reader.line_num, row
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
+                    yield from _lines(csv.DictReader(file))
+        except OSError as error:
             raise ReplayError(f"{self._path}: {error}") from error
+
+
+def _lines(reader: "csv.DictReader[str]") -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Read lines of CSV; what is none, for a quote that never ends, has no columns."""
+    while True:
+        try:
+            row: Mapping[str, Any] | None = next(reader, None)
+        except csv.Error:
+            row = {}
+        if row is None:
+            return
+        yield reader.line_num, row
 
 
 def _object(line: str) -> Mapping[str, Any]:
@@ -182,7 +195,9 @@ def _time(row: Mapping[str, Any], columns: Columns) -> float:
     try:
         seconds = float(text) * columns.unit
     except ValueError:
-        return datetime.fromisoformat(text).timestamp()
+        moment = datetime.fromisoformat(text)
+        # Where no offset is given, the zone of this machine would put its summer time in between.
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     if not EARLIEST_MS <= seconds * 1000 <= LATEST_MS:  # nor is NaN
         raise ValueError(f"{columns.time} is no time: {text}")
     return seconds

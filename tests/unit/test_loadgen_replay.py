@@ -1,5 +1,6 @@
 """Replaying files: known data sets, named columns, their pace, lines that are no transaction."""
 
+import time
 from decimal import Decimal
 from pathlib import Path
 
@@ -94,6 +95,38 @@ def test_its_own_pace_is_scaled_by_the_speed(paysim: Path) -> None:
     """A PaySim step is an hour: two hours at 7200 times the speed are one second."""
     shots = Replay(paysim, None, Tally()).shots_at_own_pace(7200.0, batch=1)
     assert [shot.due for shot in shots] == [0.0, 0.0, 1.0]
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "America/New_York"])
+def test_a_pace_does_not_depend_on_the_zone_of_the_machine(
+    tmp_path: Path, zone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where times have no offset, no hour is left out or gone through twice."""
+    path = tmp_path / "spring.csv"
+    times = ("03-08 01:59:00", "03-08 03:01:00", "03-29 01:59:00", "03-29 03:01:00")
+    rows = "".join(f"a,b,1,2026-{at}\n" for at in times)
+    path.write_text("source,target,amount,occurred_at\n" + rows)
+    with monkeypatch.context() as patched:
+        patched.setenv("TZ", zone)
+        time.tzset()
+        shots = Replay(path, None, Tally()).shots_at_own_pace(60.0, batch=1)
+        due = [shot.due for shot in shots]
+    time.tzset()
+    weeks = 21 * 24 * 60.0
+    assert due == [0.0, 62.0, weeks, weeks + 62.0]
+
+
+@pytest.mark.parametrize("spoiled", [b"a\xff,b,1", b"a,b," + b"1" * 200_000, b"a,b,'\xe4'"])
+def test_a_line_that_can_t_be_read_is_counted_and_the_rest_is_sent(
+    tmp_path: Path, spoiled: bytes
+) -> None:
+    """Bytes that are no UTF-8, a field that is longer than any: no run ends by it."""
+    path = tmp_path / "spoiled.csv"
+    path.write_bytes(b"source,target,amount\na,b,1\n" + spoiled + b"\na,b,2\n")
+    tally = Tally()
+    (shot,) = Replay(path, None, tally).shots(iter(range(9)), batch=10)
+    assert [payment.amount for payment in shot.payments] == [1, 2]
+    assert tally.unreadable == 1
 
 
 def test_lines_that_are_no_transaction_are_counted(tmp_path: Path) -> None:
