@@ -16,11 +16,12 @@ import aiohttp
 import httpx
 import structlog
 from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
 from httpx_aiohttp import AiohttpTransport
 
 from loadgen.errors import StreamError
 from loadgen.measure import Tally
-from wire import offsets, topics
+from wire import access, offsets, topics
 from wire.deadline import deadline
 from wire.settings import KafkaSettings
 from wire.source import Limits, opened
@@ -125,7 +126,19 @@ class VerdictTopics:
         self._deliver = deliver
 
     async def follow(self) -> Never:
-        """Deliver verdicts, through what befalls the brokers."""
+        """Deliver verdicts, through what befalls the brokers.
+
+        Raises:
+            StreamError: Kafka refuses for good.
+            StuckError: it does not answer, or what is to be read is not there any more.
+        """
+        try:
+            await self._follow()
+        except KafkaError as error:
+            refusal = access.refused(error, self._settings)
+            raise StreamError(str(refusal or error)) from error
+
+    async def _follow(self) -> Never:
         names = (self._settings.legit_topic, self._settings.fraud_topic)
         counts = await topics.wait(self._settings, *names)
         partitions = [TopicPartition(name, at) for name in names for at in range(counts[name])]

@@ -137,6 +137,9 @@ class Reading:
         deadline = now() + self._settings.verify_settle
         while self._audit.pending and now() < deadline:
             await self._step(ends)
+        if owed := self._audit.pending:
+            seconds = self._settings.verify_settle
+            log.warning("no outcome within --settle: lost", records=owed, seconds=seconds)
         # Once more to the end of the outcomes: a duplicate comes after what it doubles.
         while self._idle < IDLE_POLLS and now() < deadline:
             await self._step(ends)

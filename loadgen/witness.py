@@ -15,6 +15,7 @@ from loadgen.measure import Tally
 from loadgen.run import until
 from loadgen.settings import LoadgenSettings
 from loadgen.streams import EventStream, Follower, VerdictTopics
+from wire.errors import FraudstreamError
 
 log = structlog.get_logger(__name__)
 
@@ -72,14 +73,15 @@ class Witness:
 
     async def settle(self) -> None:
         """Wait for the verdicts that are owed; what has not come then is lost."""
-        await until(
-            lambda: not self.ledger.pending or self._broken_off, self._settings.loadgen_settle
-        )
+        seconds = self._settings.loadgen_settle
+        await until(lambda: not self.ledger.pending or self._broken_off, seconds)
+        if (owed := self.ledger.pending) and not self._broken_off:
+            log.warning("no verdict within --settle: lost", transactions=owed, seconds=seconds)
         self.ledger.close()
         if self._following and self._broken_off:
             try:
                 self._following.result()
-            except StreamError as error:
+            except FraudstreamError as error:
                 # The run is still reported, and has failed: a gap is a fault.
                 log.error("the verdicts could not be followed to the end", cause=str(error))  # noqa: TRY400
                 self._tally.gaps += 1

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from confluent_kafka.admin import AdminClient, NewTopic
 
 from loadgen.audit import Findings
 from loadgen.service import watch
@@ -63,6 +64,29 @@ async def test_what_is_no_verdict_stops_no_run(detecting: TopicSettings) -> None
     assert found.verification is not None
     assert (found.accepted, found.verification.verdicts) == (600, 600)
     assert found.ok
+
+
+def replace(settings: TopicSettings, topic: str) -> None:
+    """Put an empty topic in a topic's place."""
+    admin = AdminClient({"bootstrap.servers": settings.kafka_broker_url})
+    admin.delete_topics([topic])[topic].result(20)
+    admin.create_topics([NewTopic(topic, settings.partitions)])[topic].result(20)
+
+
+async def test_verdicts_that_can_t_be_followed_on_fail_the_run(
+    kafka_settings: TopicSettings,
+) -> None:
+    """What is to be read next is gone: it ends early, and what ran is reported."""
+    topic = kafka_settings.legit_topic
+    for number in range(kafka_settings.partitions):
+        write(kafka_settings, topic, b"other", partition=number)
+    found = await run(
+        kafka_settings, lambda: replace(kafka_settings, topic), loadgen_target="kafka"
+    )
+    assert found.verification is not None
+    assert found.verification.gaps == 1
+    assert found.verification.lost == found.accepted
+    assert not found.ok
 
 
 @pytest.mark.parametrize("batch", [1, 20])

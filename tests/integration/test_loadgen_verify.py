@@ -14,6 +14,7 @@ import msgspec
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import RecordsToDelete
+from structlog.testing import capture_logs
 
 from loadgen import verify
 from loadgen.audit import Findings
@@ -183,8 +184,10 @@ async def test_an_id_that_comes_again_is_owed_what_the_detector_owes_it(
 
 
 async def test_without_a_detector_everything_is_lost(log: Log) -> None:
-    """Also what should have become a dead letter."""
-    assert (await audited(log.settings)).lost == 51
+    """Also what should have become a dead letter; and it is told how long was waited for it."""
+    with capture_logs() as logged:
+        assert (await audited(log.settings)).lost == 51
+    assert [(each["records"], each["seconds"]) for each in logged if "records" in each] == [(51, 1)]
 
 
 async def test_outcomes_that_are_there_are_read(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
