@@ -1,6 +1,7 @@
 """`fraudstream tail`: verdicts in the terminal, straight from Kafka."""
 
 import asyncio
+import io
 import os
 import sys
 from typing import Final
@@ -71,7 +72,7 @@ def _shown(
         log.warning("no verdict", **where)
         return False
     if settings.json_lines:
-        sys.stdout.write(value.decode(errors="replace") + "\n")
+        sys.stdout.buffer.write(value + b"\n")  # UTF-8, whatever the terminal has
     else:
         console.print(line(verdict), soft_wrap=True)
     return True
@@ -98,6 +99,8 @@ def _visible(text: str) -> str:
 
 def run(stream: str, settings: TailSettings) -> int:
     """Tail until done, interrupted, or read no more: `tail … | head`."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # accounts may be of any script
     try:
         return asyncio.run(tail(stream, settings))
     except KeyboardInterrupt:

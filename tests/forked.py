@@ -181,6 +181,8 @@ def main(sock: socket.socket) -> None:
     gc.freeze()  # what is the same for all of them is looked through by none
     request = served(sock)
     if request:
+        # As Python makes it at a start, by what the output is: whether it can be wound back, say.
+        sys.stdout = os.fdopen(sys.stdout.fileno(), "w", closefd=False)
         sys.argv = request["argv"]
         sys.modules.pop(f"{request['argv'][0]}.__main__", None)  # compose.cli has loaded three
         runpy.run_module(request["argv"][0], run_name="__main__", alter_sys=True)

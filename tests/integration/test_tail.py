@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import subprocess
+import sys
 
 import pytest
 from confluent_kafka import Producer
@@ -28,6 +30,27 @@ def test_what_is_no_verdict_is_told_and_passed_over(
     assert tail.wait() == 0, tail.output
     assert tail.output.count("no verdict") == 2
     assert [tail.output.count(name) for name in ("anna", "carl")] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("form", "shown"),
+    [((), "Jürgen Ørsted ?".encode("latin-1")), (("--json",), "Jürgen Ørsted 張".encode())],
+    ids=["text", "json"],
+)
+def test_a_terminal_that_lacks_a_letter_is_shown_the_others(
+    kafka_settings: TopicSettings, form: tuple[str, ...], shown: bytes
+) -> None:
+    """One of Latin letters only, say. JSON is printed as it lies in Kafka, which is UTF-8."""
+    producer = Producer({"bootstrap.servers": kafka_settings.kafka_broker_url, "log_level": 0})
+    value = verdict("t", source="Jürgen Ørsted 張")
+    producer.produce(kafka_settings.legit_topic, value, partition=0)
+    assert producer.flush(20) == 0
+    options = ("legit", "--from-beginning", "--max-messages", "1", *form)
+    env = os.environ | environment(kafka_settings) | {"PYTHONIOENCODING": "latin-1"}
+    argv = (sys.executable, "-m", "compose", "tail", *options)
+    tail = subprocess.run(argv, env=env, capture_output=True, timeout=60, check=False)
+    assert tail.returncode == 0, tail.stderr
+    assert shown in tail.stdout
 
 
 @pytest.mark.parametrize("form", [(), ("--json",)], ids=["text", "json"])
