@@ -156,6 +156,43 @@ def test_dashboard_and_alerts_ask_for_metrics_that_there_are() -> None:
     assert asked - exported() == set()
 
 
+def test_every_alert_is_tried() -> None:
+    """`promtool test rules` has each of them silent where all is well, and firing once."""
+    prometheus = ROOT / "compose/prometheus"
+    alerts = yaml.safe_load((prometheus / "alerts.yml").read_text())["groups"]
+    named = {rule["alert"] for group in alerts for rule in group["rules"]}
+    well, *ill = yaml.safe_load((prometheus / "alerts_test.yml").read_text())["tests"]
+    assert {each["alertname"] for each in well["alert_rule_test"]} == named
+    fired = json.dumps([each["promql_expr_test"] for each in ill])
+    assert set(re.findall(r'alertname=\\"(\w+)', fired)) == named
+
+
+def test_prometheus_finds_the_pods_under_the_names_that_alerts_ask_for() -> None:
+    """Else one would say for ever that a part is missing, another never that a pod is down."""
+    (scrape,) = yaml.safe_load((ROOT / "deploy/prometheus.yml").read_text())["scrape_configs"]
+    kept, job = scrape["relabel_configs"]
+    named = "__meta_kubernetes_pod_label_app_kubernetes_io_name"
+    assert kept["source_labels"] == [named, "__meta_kubernetes_pod_container_port_name"]
+    assert (job["source_labels"], job["target_label"]) == ([named], "job")
+    found = {}
+    for _, document in documents():
+        if document["kind"] in {"Deployment", "Job"}:
+            pod = document["spec"]["template"]
+            name = pod["metadata"]["labels"]["app.kubernetes.io/name"]
+            for port in pod["spec"]["containers"][0].get("ports", ()):
+                if re.fullmatch(kept["regex"], f"{name};{port['name']}"):
+                    found[name] = pod["metadata"]["annotations"]["prometheus.io/port"]
+                    assert int(found[name]) == port["containerPort"]
+    alerts = (ROOT / "compose/prometheus/alerts.yml").read_text()
+    assert found.keys() == set(re.findall(r'job="(\w+)"', alerts)) == {"api", "detector"}
+
+
+def test_the_job_that_makes_topics_is_gone_before_the_next_rollout() -> None:
+    """A Job can't be changed: while it is there, `kubectl apply` of another image fails."""
+    (job,) = (document for _, document in documents() if document["kind"] == "Job")
+    assert job["spec"]["ttlSecondsAfterFinished"] <= 60
+
+
 def test_the_image_has_the_locked_versions_and_no_java() -> None:
     """What containers run is what was tested, without the embedded Kafka's own needs."""
     locked = {
