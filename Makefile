@@ -13,7 +13,8 @@ DOCKER ?= docker
 DOCKER_COMPOSE ?= $(DOCKER) compose
 KAFKA_1 := -f compose/docker-compose.kafka.yml
 KAFKA_3 := --env-file compose/brokers-3.env -f compose/docker-compose.kafka-3.yml
-COMPOSE = $(DOCKER_COMPOSE) $(KAFKA_$(BROKERS)) -f compose/docker-compose.yml \
+KAFKA = $(or $(KAFKA_$(BROKERS)),$(error BROKERS=$(BROKERS): there are files for 1 and 3))
+COMPOSE = $(DOCKER_COMPOSE) $(KAFKA) -f compose/docker-compose.yml \
     $(if $(PROFILE),--profile $(PROFILE))
 
 .DEFAULT_GOAL := help

@@ -217,7 +217,8 @@ def free_ports(host: str, port: int, count: int) -> list[int]:
         try:
             _bound(host, one).close()
         except OSError as error:
-            raise BrokerError(f"Kafka can't listen on {host}:{one}: {error.strerror}") from error
+            cause = f"Kafka can't listen on {host}:{one}: {error.strerror}"
+            raise BrokerError(f"{cause}; give another --kafka-port") from error
     return ports
 
 

@@ -7,7 +7,7 @@ goes on, or ends in order.
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TextIO
 
@@ -60,11 +60,14 @@ class Screen:
     def download(self, title: str) -> Iterator[Report]:
         """Show a download's progress; nothing is shown when there is nothing to load."""
         columns = (TextColumn(title), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-        with Progress(*columns, console=self._console, transient=True) as progress:
-            task = progress.add_task(title, visible=False)
+        progress = Progress(*columns, console=self._console, transient=True)
+        task = progress.add_task(title)
+        with ExitStack() as shown:
 
             def report(done: int, total: int) -> None:
-                progress.update(task, completed=done, total=total, visible=True)
+                if not progress.live.is_started:
+                    shown.enter_context(progress)
+                progress.update(task, completed=done, total=total)
 
             yield report
 

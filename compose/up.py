@@ -141,7 +141,8 @@ class _Stack:
             supervisor.start(self._loadgen())
 
     def _topics(self) -> TopicSettings:
-        given = {name: getattr(self._settings, name) for name in TopicSettings.model_fields}
+        names = TopicSettings.model_fields.keys() & self._settings.model_fields_set
+        given = {name: getattr(self._settings, name) for name in names}
         given["kafka_broker_url"] = self._kafka
         if len(self._nodes) == 3:  # noqa: PLR2004 - the embedded cluster is of one node or three
             given |= {"replication": 3, "min_insync_replicas": 2}

@@ -44,8 +44,9 @@ def names(settings: KafkaSettings) -> tuple[str, str, str, str]:
 async def ensure(settings: TopicSettings, *, patience: float | None = None) -> dict[str, int]:
     """Make the topics that are missing; give each topic's partition count.
 
-    Topics that are there are left as they are. An account's records stay in order only where
-    all four have the same number of partitions, so a difference is an error.
+    Topics that are there are left as they are; a warning says so where other partitions were
+    asked for. An account's records stay in order only where all four have the same number of
+    partitions, so a difference is an error.
 
     Raises:
         TopicsError: the cluster refuses, or the partition counts differ.
@@ -65,6 +66,9 @@ async def ensure(settings: TopicSettings, *, patience: float | None = None) -> d
         await kafka.close(client)
     if len(set(counts.values())) != 1:
         raise TopicsError(f"the topics differ in their number of partitions: {counts}")
+    found, wanted = counts[settings.transactions_topic], settings.partitions
+    if "partitions" in settings.model_fields_set and found != wanted:
+        log.warning("the topics keep the partitions that they have", found=found, wanted=wanted)
     return counts
 
 

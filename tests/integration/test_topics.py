@@ -22,6 +22,20 @@ async def test_topics_that_are_made_can_be_used_at_once(kafka_address: str) -> N
     asker.close()
 
 
+@pytest.mark.parametrize(("partitions", "told"), [(4, []), (8, [(4, 8)])])
+async def test_partitions_that_are_asked_for_in_vain_are_told(
+    kafka_address: str, partitions: int, told: list[tuple[int, int]]
+) -> None:
+    """Topics that are there stay as they are: twice the detectors would find nothing to do."""
+    settings = topic_settings(kafka_address)
+    await topics.ensure(settings)
+    asked = settings.model_copy(update={"partitions": partitions})
+    with capture_logs() as logged:
+        assert set((await topics.ensure(asked)).values()) == {4}
+    warned = [line for line in logged if line["log_level"] == "warning"]
+    assert [(line["found"], line["wanted"]) for line in warned] == told
+
+
 A_YEAR_H = 365 * 24
 """How long the embedded broker keeps the offsets of a group without members."""
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,15 @@ def test_brokers_in_containers_keep_as_much_as_the_embedded_ones(file: str) -> N
     services = yaml.safe_load((ROOT / f"compose/docker-compose.{file}.yml").read_text())["services"]
     kept = {broker["environment"]["KAFKA_LOG_RETENTION_BYTES"] for broker in services.values()}
     assert kept == {PARTITION_BYTES}
+
+
+@pytest.mark.parametrize(("brokers", "code"), [("1", 0), ("2", 2), ("3", 0)])
+def test_make_knows_how_many_brokers_there_are_files_for(brokers: str, code: int) -> None:
+    """The parts are not started without any, to wait for ever."""
+    argv = ("make", "--dry-run", "docker-up", f"BROKERS={brokers}")
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert ("BROKERS=2: there are files for 1 and 3" in done.stderr) is (code != 0)
 
 
 def test_dashboard_and_alerts_ask_for_metrics_that_there_are() -> None:
