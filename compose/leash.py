@@ -38,13 +38,19 @@ def _die_with_parent() -> None:
 
 
 def _watch(supervisor: int) -> None:
+    from contextlib import suppress  # noqa: PLC0415 - not needed on Linux
+
     command = os.getpid()
     if os.fork() != 0:
         return
+    # The command's output ends with the command, and its sockets are its own.
+    for descriptor in os.listdir("/dev/fd"):  # noqa: PTH208 - pathlib takes long to load
+        with suppress(OSError):
+            os.close(int(descriptor))
     while os.getppid() == command:
         try:
             os.kill(supervisor, 0)
-        except ProcessLookupError:
+        except OSError:  # gone, or its number is another user's by now
             os.kill(command, signal.SIGKILL)
         time.sleep(WATCH_EVERY_S)
     os._exit(0)

@@ -11,6 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
+from compose import leash
 from compose.child import Part
 from compose.datadir import locked
 from compose.errors import DataDirError, PartFailedError
@@ -148,13 +149,25 @@ async def test_parts_are_stopped_by_the_beginning_of_their_names(tmp_path: Path)
     assert processes("sort-b-1") == []
 
 
-async def test_no_part_outlives_a_killed_supervisor(tmp_path: Path) -> None:
-    """SIGKILL of the supervisor takes its parts with it, even one that ignores SIGTERM."""
+@pytest.mark.parametrize("platform", ["linux", "darwin"])
+async def test_no_part_outlives_a_killed_supervisor(tmp_path: Path, platform: str) -> None:
+    """SIGKILL of the supervisor takes its parts with it, even one that ignores SIGTERM.
+
+    Where a watcher sees to that, it holds nothing that is the part's: no output, no socket.
+    """
     log = tmp_path / "part.log"
+    there = tmp_path / "leash.py"
+    there.write_text(
+        f"import runpy, sys; sys.platform = {platform!r};"
+        f"runpy.run_path({leash.__file__!r}, run_name='__main__')"
+    )
     script = f"""
 import asyncio, pathlib, sys
+from compose import leash
 from compose.child import Part
 from compose.supervisor import Supervisor
+
+leash.__file__ = {str(there)!r}
 
 async def main():
     argv = (sys.executable, "-c", {STUBBORN!r}, "orphan")
@@ -166,7 +179,10 @@ asyncio.run(main())
 """
     supervisor = await asyncio.create_subprocess_exec(sys.executable, "-c", script)
     await until(lambda: log.exists() and log.read_text() == "up\n")
-    assert len(processes("orphan")) == 1
+    (part,) = psutil.Process(supervisor.pid).children()
+    watchers = part.children()
+    assert len(watchers) == (platform == "darwin")
+    await until(lambda: not any(watcher.num_fds() for watcher in watchers))
     supervisor.kill()
     await supervisor.wait()
     await until(lambda: processes("orphan") == [])
