@@ -21,6 +21,9 @@ import { showPrincipal, signIn } from "./session.js";
 const EVERY_MS = 2500;
 const TIMEOUT_MS = 5000;
 
+/** @type {Health} */
+const NO_ANSWER = { reachable: false, ready: false };
+
 /** @param {(health: Health) => void} onHealth */
 export function watchHealth(onHealth) {
   let running = false;
@@ -35,15 +38,17 @@ export function watchHealth(onHealth) {
         address = "/readyz"; // a gateway that has no status to give
       } else if (answer.status === 401) {
         signIn();
-      } else {
+      } else if (answer.ok || answer.status === 503) {
         /** @type {Health} */
         const health = { ready: answer.ok, ...(await answer.json()), reachable: true };
         observe(Date.parse(health.now ?? ""), asked);
         showPrincipal(health.principal);
         onHealth(health);
+      } else if (answer.status !== 429) { // which says nothing of how the gateway is
+        onHealth(NO_ANSWER);
       }
     } catch {
-      onHealth({ reachable: false, ready: false });
+      onHealth(NO_ANSWER);
     }
     running = false;
   };

@@ -88,11 +88,12 @@ export class StatusBar {
   /** @param {import("./health.js").Health} health */
   healthChanged(health) {
     const wasAway = this.#away();
+    const back = this.health?.reachable ? "Kafka is back" : "The gateway answers again";
     this.health = health;
     if (wasAway && !this.#away() && this.connection.name === "live") {
       clearTimeout(this.timer);
       if (this.missing) this.#hide();
-      else this.#past("good", "Kafka is back. The stream goes on where it stood.");
+      else this.#past("good", `${back}. The stream goes on where it stood.`);
       this.timer = setTimeout(() => this.#hide(), CALM_AFTER_MS);
     }
     this.#show();

@@ -174,6 +174,25 @@ async def test_broker_outage_is_shown_and_recovered(
     await expect(page.locator("#latest [role=listitem]")).to_have_count(1)
 
 
+async def test_unanswered_questions_are_not_kafkas_fault(site: Watched, verdicts: Verdicts) -> None:
+    """Kafka is named only where the gateway says so: not where it is silent, or asked too often."""
+    page = await site.open("/stream/all?account=acct-asked")
+    problem = {"type": "/problems/too-many-requests", "status": 429}
+    await page.route("**/status.json", lambda route: route.fulfill(status=429, json=problem))
+    for _ in range(4):  # for longer than a gateway has to become ready
+        async with page.expect_response("**/status.json"):
+            pass
+    await verdicts.publish([verdict(source="acct-asked")])
+    await expect(page.locator(ROWS)).to_have_count(1)
+    await expect(page.locator("#connection")).to_have_text("Live")
+
+    await page.unroute("**/status.json")
+    await page.route("**/status.json", lambda route: route.abort())
+    await expect(page.locator("#connection")).to_have_text("No answer")
+    await page.unroute("**/status.json")
+    await expect(page.locator("#banner")).to_contain_text("The gateway answers again")
+
+
 async def _delete_all(settings: TopicSettings, topic: str) -> None:
     """Have Kafka forget all records of a topic, as retention does."""
     client = await kafka.start(lambda: kafka.admin(settings), patience=10)
