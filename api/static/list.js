@@ -87,9 +87,12 @@ export class VerdictList {
       row.remove();
       this.rows.delete(number);
     }
+    let next = this.body.firstElementChild;
     for (let age = first; age < last; age += 1) {
       const entry = /** @type {Entry} */ (this.shown.newest(age));
-      const row = this.rows.get(entry.number) ?? this.#add(entry);
+      const row = this.rows.get(entry.number) ?? this.#made(entry);
+      if (row === next) next = row.nextElementSibling;
+      else this.body.insertBefore(row, next); // read aloud in the order in which it is seen
       row.style.transform = `translateY(${age * height}px)`;
       row.setAttribute("aria-rowindex", String(age + 2));
       row.setAttribute("aria-selected", String(entry.number === this.selected));
@@ -106,7 +109,7 @@ export class VerdictList {
   }
 
   /** @param {Entry} entry */
-  #add(entry) {
+  #made(entry) {
     const { verdict } = entry;
     const cell = (/** @type {string | undefined} */ kind, /** @type {(Node | string)[]} */ ...children) =>
       element("span", { role: "gridcell", class: kind }, ...children);
@@ -120,7 +123,6 @@ export class VerdictList {
       element("span", { role: "gridcell", class: "score", "data-decision": verdict.decision },
         element("span", { class: "track", "aria-hidden": "true" }, fill), element("span", { class: "number" }, String(verdict.score))),
       cell("why", ...whyOf(verdict)));
-    this.body.append(row);
     this.rows.set(entry.number, row);
     this.entries.set(row, entry);
     return row;

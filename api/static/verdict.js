@@ -28,6 +28,7 @@ export const decisionBadge = (decision) =>
 /** @param {Verdict} verdict */
 export const amountOf = (verdict) => [
   element("span", { class: "amount" }, money(verdict.amount, verdict.currency)),
+  " ", // for who hears or copies it
   element("span", { class: "currency" }, verdict.currency),
 ];
 

@@ -83,6 +83,34 @@ async def test_theme_follows_the_system_or_the_choice(
     assert await page.evaluate(background) == dark
 
 
+async def test_states_are_seen_in_forced_colours(
+    new_page: Callable[..., Any], gateway: Gateway, verdicts: Verdicts
+) -> None:
+    """In a high-contrast theme, which takes backgrounds away, what is chosen still stands out."""
+    watched: Watched = await new_page(gateway, forced_colors="active")
+    page = await watched.open("/stream/all")
+    await verdicts.publish([verdict(), verdict()])
+    rows = page.locator("#list .list-body [role=row]")
+    await expect(rows).to_have_count(2)
+    await rows.first.click()
+
+    async def style(selector: str) -> list[str]:
+        found: list[str] = await page.locator(selector).first.evaluate(
+            """element => {
+                const style = getComputedStyle(element);
+                return [style.backgroundColor, style.outlineStyle, style.textDecorationLine];
+            }"""
+        )
+        return found
+
+    for chosen, other in (
+        ("#follow", "#pause"),
+        (".nav [aria-current]", ".nav :not([aria-current])"),
+        ("#list [aria-selected=true]", "#list [aria-selected=false]"),
+    ):
+        assert await style(chosen) != await style(other)
+
+
 async def test_theme_is_chosen_where_nothing_is_kept(
     new_page: Callable[..., Any], gateway: Gateway
 ) -> None:
