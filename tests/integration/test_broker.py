@@ -1,13 +1,15 @@
 """The embedded Kafka, run for real."""
 
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from aiokafka.structs import TopicPartition
 
+from compose import jars, jvm
+from tests.cluster import Cluster
 from wire import kafka, topics
 from wire.settings import TopicSettings
 
@@ -35,38 +37,36 @@ async def test_an_aborted_transaction_is_never_read(kafka_settings: TopicSetting
     assert await _read(kafka_settings, topic, 1) == [b"committed"]
 
 
-async def test_a_killed_broker_goes_on_with_its_data(
-    own_broker: Any, own_settings: TopicSettings
+async def test_a_broker_goes_on_with_its_data(
+    start_kafka: Callable[..., Cluster], tmp_path: Path
 ) -> None:
-    """After SIGKILL and a start on the same data, acknowledged records are there."""
-    await _send(own_settings, b"before")
-    own_broker.kill()
-    await own_broker.start()
-    await _send(own_settings, b"after")
-    assert await _read(own_settings, own_settings.transactions_topic, 2) == [b"before", b"after"]
+    """After SIGKILL and a start on the same data, acknowledged records are there.
 
-
-async def test_a_stopped_broker_goes_on_elsewhere(
-    start_kafka: Callable[..., Any], tmp_path: Path
-) -> None:
-    """The same data started again, on other ports, is the same cluster with the same records."""
+    Stopped and started elsewhere, on other ports, it is the same cluster with the same records.
+    """
     first = start_kafka()
     await first.start()
     settings = _settings(first.address)
     await topics.ensure(settings)
-    await _send(settings, b"before")
+    topic = settings.transactions_topic
+    await _send(settings, b"one")
+    first.kill()
+    await first.start()
+    await _send(settings, b"two")
+    assert await _read(settings, topic, 2) == [b"one", b"two"]
+
     first.stop()
     shutil.move(tmp_path / "kafka-0", tmp_path / "kafka-1")
     second = start_kafka()
     await second.start()
     assert second.address != first.address
     settings = settings.model_copy(update={"kafka_broker_url": second.address})
-    await _send(settings, b"after")
-    assert await _read(settings, settings.transactions_topic, 2) == [b"before", b"after"]
+    await _send(settings, b"three")
+    assert await _read(settings, topic, 3) == [b"one", b"two", b"three"]
 
 
 async def test_its_data_may_lie_in_a_directory_of_any_name(
-    start_kafka: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    start_kafka: Callable[..., Cluster], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In Zoë's home too, and where the locale knows no ë."""
     monkeypatch.setenv("LC_ALL", "C")
@@ -75,14 +75,16 @@ async def test_its_data_may_lie_in_a_directory_of_any_name(
     assert (cluster.nodes[0].log_dir / "__cluster_metadata-0").is_dir()
 
 
-async def test_a_spoilt_aot_cache_prevents_no_start(
-    start_kafka: Callable[..., Any], tmp_path: Path
+def test_a_spoilt_aot_cache_prevents_no_start(
+    kafka_installation: jars.Installation, tmp_path: Path
 ) -> None:
-    """The JVM starts without a cache that it can't use."""
+    """The JVM starts without a cache that it can't use, and runs Kafka's own main class."""
     spoilt = tmp_path / "spoilt.aot"
     spoilt.write_bytes(b"no cache")
-    cluster = start_kafka(flags=(f"-XX:AOTCache={spoilt}",))
-    await cluster.start()
+    flags = (f"-XX:AOTCache={spoilt}",)
+    argv = jvm.command(kafka_installation, "kafka.Kafka", "--version", flags=flags)
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == (f"{jars.KAFKA_VERSION}\n", "")
 
 
 def _settings(address: str) -> TopicSettings:

@@ -19,8 +19,10 @@ from api.ingest.outbox import Outbox
 from api.ingest.partitioning import partitioner
 from api.ingest.producer import Producer
 from api.settings import ApiSettings
+from tests.cluster import Cluster
+from tests.conftest import topic_settings
 from tests.trust import TRUST
-from wire import kafka
+from wire import kafka, topics
 from wire.posted import accept
 from wire.settings import TopicSettings
 
@@ -107,6 +109,31 @@ OUTAGES = {
 }
 
 
+async def test_without_kafka_the_answer_is_503(
+    broker_that_is_down: Cluster,
+    serve_gateway: Callable[..., Any],
+    until: Callable[..., Awaitable[None]],
+) -> None:
+    """A gateway starts without Kafka, says 503 and when to try again, and goes on by itself."""
+    settings = topic_settings(broker_that_is_down.address)
+    async with serve_gateway(settings, ready=False) as client:
+        one = await client.post("/transactions", json=posted("t1"))
+        many = await client.post("/transactions", json=[posted("t2"), posted("t3")])
+        await broker_that_is_down.start()
+        await topics.ensure(settings)
+
+        async def accepted() -> bool:
+            return (await client.post("/transactions", json=posted("t4"))).status_code == 202
+
+        await until(accepted)
+
+    problem = one.json()
+    assert (one.status_code, problem["code"]) == (503, "kafka-unavailable")
+    assert (problem["retriable"], problem["transaction_id"]) == (True, "t1")
+    assert int(one.headers["Retry-After"]) > 0
+    assert (many.status_code, many.json()["rejected"]) == (503, 2)
+
+
 @pytest.mark.parametrize("outage", OUTAGES.values(), ids=OUTAGES)
 async def test_every_202_survives_an_outage(
     outage: Outage,
@@ -129,31 +156,6 @@ async def test_every_202_survives_an_outage(
 
     assert outage.codes <= load.codes.keys()
     check(load, await read_stored(own_settings))
-
-
-async def test_without_kafka_the_answer_is_503(
-    own_broker: Any,
-    own_settings: TopicSettings,
-    serve_gateway: Callable[..., Any],
-    until: Callable[..., Awaitable[None]],
-) -> None:
-    """A gateway starts without Kafka, says 503 and when to try again, and goes on by itself."""
-    own_broker.stop()
-    async with serve_gateway(own_settings, ready=False) as client:
-        one = await client.post("/transactions", json=posted("t1"))
-        many = await client.post("/transactions", json=[posted("t2"), posted("t3")])
-        await own_broker.start()
-
-        async def accepted() -> bool:
-            return (await client.post("/transactions", json=posted("t4"))).status_code == 202
-
-        await until(accepted)
-
-    problem = one.json()
-    assert (one.status_code, problem["code"]) == (503, "kafka-unavailable")
-    assert (problem["retriable"], problem["transaction_id"]) == (True, "t1")
-    assert int(one.headers["Retry-After"]) > 0
-    assert (many.status_code, many.json()["rejected"]) == (503, 2)
 
 
 async def test_new_partitions_are_used(kafka_settings: TopicSettings) -> None:

@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 
 from api.streams.position import FRAUD, LEGIT
+from tests.cluster import Cluster
+from tests.conftest import topic_settings
 from tests.streaming import DEADLINE_S, GatewayProcess, Writer, gateways, reading, writing
+from wire import topics
 from wire.settings import KafkaSettings
 
 BIG = {"note": "x" * 250}
@@ -105,6 +108,22 @@ async def test_a_client_that_leaves_ends_no_other_stream(kafka_settings: KafkaSe
     assert seen == [f"1-0-{n}" for n in range(20)]
 
 
+async def test_a_client_may_come_before_kafka_is_up(broker_that_is_down: Cluster) -> None:
+    """It waits, and the stream begins when there is one."""
+    settings = topic_settings(broker_that_is_down.address)
+    with gateways(settings, stream_heartbeat_seconds=0.2) as (gateway,):
+        async with reading(gateway.url, "/stream/fraud") as reader:
+            assert (await reader.block()).get("retry")
+            assert (await reader.block()).fields == [("", "heartbeat")]
+            await broker_that_is_down.start()
+            await topics.ensure(settings)
+            while reader.last_id is None:
+                await reader.block()
+            async with writing(settings, "writer") as writer:
+                await writer.write(FRAUD, 0)
+                assert await reader.ids(1) == ["0-0-0"]
+
+
 async def test_streams_outlive_a_broker_restart(own_broker: Any, own_settings: Any) -> None:
     """Clients stay connected while Kafka is away, and get what comes after."""
     with gateways(own_settings) as (gateway,):
@@ -128,21 +147,6 @@ async def test_streams_outlive_a_broker_restart(own_broker: Any, own_settings: A
                     assert sorted(await meanwhile.ids(4)) == expected
             async with reading(gateway.url, "/stream/fraud", old) as resumed:
                 assert sorted(await resumed.ids(4)) == expected
-
-
-async def test_a_client_may_come_before_kafka_is_up(own_broker: Any, own_settings: Any) -> None:
-    """It waits, and the stream begins when there is one."""
-    own_broker.kill()
-    with gateways(own_settings, stream_heartbeat_seconds=0.2) as (gateway,):
-        async with reading(gateway.url, "/stream/fraud") as reader:
-            assert (await reader.block()).get("retry")
-            assert (await reader.block()).fields == [("", "heartbeat")]
-            await own_broker.start()
-            while reader.last_id is None:
-                await reader.block()
-            async with writing(own_settings, "writer") as writer:
-                await writer.write(FRAUD, 0)
-                assert await reader.ids(1) == ["0-0-0"]
 
 
 async def whole(reader: Any, writer: Writer, thousands: int) -> list[str]:
