@@ -2,24 +2,63 @@
 
 import json
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
 
+from tests.conftest import read_topic
 from tests.stack import DEADLINE_S, Stack, command, post, stacks, until, verdicts
 from tests.trust import TRUST
+from wire.settings import TopicSettings
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A stack without load, for all these tests; after them it ends in order."""
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Stack]]:
+    """Start stacks, all on the same data; whatever these tests leave is killed."""
     with stacks(tmp_path_factory.mktemp("stack")) as start:
-        running = start("--tps", "0")
-        running.wait_ready()
-        yield running
-        assert running.end(signal.SIGINT) == 0
-        assert running.nobody_left()
+        yield start
+
+
+@pytest.fixture(scope="module")
+def kept(up: Callable[..., Stack]) -> str:
+    """A fraud that was on its stream when the whole stack was killed, under load."""
+    stack = up("--tps", "100", "--detectors", "2")
+    url = stack.wait_ready()
+    assert len(stack.children) >= 4
+    mine = post(url, "901", transaction_id="kept-1")
+    assert mine in verdicts(url, "fraud", {mine}, at_least=5)
+    stack.process.kill()
+    stack.process.wait()
+    until(stack.nobody_left)
+    return mine
+
+
+@pytest.fixture(scope="module")
+def stack(up: Callable[..., Stack], kept: str) -> Iterator[Stack]:  # noqa: ARG001 - it is its data
+    """A stack without load, for all these tests; after them it ends in order."""
+    running = up("--tps", "0")
+    running.wait_ready()
+    yield running
+    assert running.end(signal.SIGTERM) == 0
+    assert running.nobody_left()
+
+
+def counts(stack: Stack) -> tuple[int, int, int]:
+    """Give how many transactions, legit verdicts and frauds lie in its Kafka."""
+    settings = TopicSettings(kafka_broker_url=f"127.0.0.1:{stack.kafka_port}")
+    names = (settings.transactions_topic, settings.legit_topic, settings.fraud_topic)
+    transactions, legit, fraud = (len(read_topic(settings, name)) for name in names)
+    return transactions, legit, fraud
+
+
+def test_killed_it_leaves_nobody_and_goes_on_from_its_data(stack: Stack, kept: str) -> None:
+    """Load flows after the ready line; after SIGKILL all have ended, and old verdicts are there.
+
+    What was accepted and not yet decided gets its verdict now.
+    """
+    assert kept in verdicts(stack.url, "fraud", {kept})
+    until(lambda: (found := counts(stack))[0] == sum(found[1:]))
 
 
 def test_the_limit_is_strict_and_each_verdict_is_on_one_stream(stack: Stack) -> None:
@@ -48,10 +87,13 @@ def test_tail_prints_verdicts_from_the_beginning(stack: Stack) -> None:
     """`fraudstream tail` reads straight from Kafka, as the tutorial's console consumer does."""
     fraud = post(stack.url, "1000.50")
     kafka = ("--kafka-broker-url", f"127.0.0.1:{stack.kafka_port}")
-    count = len(verdicts(stack.url, "fraud", {fraud}))  # all of one account: in this order
+    assert fraud in verdicts(stack.url, "fraud", {fraud})
+    *_, count = counts(stack)
     so_many = ("--from-beginning", "--max-messages", str(count))
     as_json = command("tail", "fraud", *kafka, *so_many, "--json")
-    assert json.loads(as_json.stdout.splitlines()[-1])["transaction_id"] == fraud
+    told = [json.loads(line)["transaction_id"] for line in as_json.stdout.splitlines()]
+    assert told.count(fraud) == 1
+    assert len(told) == count
     as_text = command("tail", "fraud", *kafka, *so_many)
     assert as_text.stdout.count("\n") == count
     assert "1000.50 EUR alice → bob amount-limit" in as_text.stdout

@@ -14,8 +14,7 @@ import pytest
 
 from tests.certificates import Authority
 from tests.credentials import KeyFile, bearer
-from tests.stack import DEADLINE_S, Stack, command, post, stacks, until, verdicts
-from tests.trust import TRUST
+from tests.stack import DEADLINE_S, Stack, command, stacks, until
 
 
 @pytest.fixture
@@ -25,32 +24,25 @@ def up(tmp_path: Path) -> Iterator[Callable[..., Stack]]:
         yield start
 
 
-def test_killed_it_leaves_nobody_and_goes_on_from_its_data(up: Callable[..., Stack]) -> None:
-    """Load flows after the ready line; after SIGKILL all have ended, and old verdicts are there."""
-    stack = up("--tps", "100", "--detectors", "2")
-    url = stack.wait_ready()
-    assert len(stack.children) >= 4
-    mine = post(url, "901", transaction_id="kept-1")
-    assert mine in verdicts(url, "fraud", {mine}, at_least=5)
-    stack.process.kill()
-    stack.process.wait()
-    until(stack.nobody_left)
-    again = up("--tps", "0")
-    assert mine in verdicts(again.wait_ready(), "fraud", {mine})
-    assert again.end(signal.SIGTERM) == 0
-    assert again.nobody_left()
+def test_its_own_load_comes_in_by_tls_and_a_key(
+    up: Callable[..., Stack], tmp_path: Path, kafka_address: str
+) -> None:
+    """To two gateway processes, by a key that lives as long as the stack, and stands nowhere.
 
-
-def test_its_own_load_comes_in_by_tls_and_a_key(up: Callable[..., Stack], tmp_path: Path) -> None:
-    """To two gateway processes, by a key that lives as long as the stack, and stands nowhere."""
+    It goes to a Kafka of the user's own: with --kafka no broker is started, and topics are made.
+    """
     keys = KeyFile(tmp_path)
     mine = bearer(keys.add("transactions:write", "metrics:read"))
     kept = keys.path.read_text()
     authority = Authority(tmp_path)
     own = authority.certify("served")
     tls = ("--tls-certificate", str(own.certificate), "--tls-key", str(own.key))
-    stack = up("--tps", "100", "--api-workers", "2", "--keys-file", str(keys.path), *tls)
+    name = uuid.uuid4().hex
+    topics = [f"--{kind}-topic={name}.{kind}" for kind in ("transactions", "legit", "fraud")]
+    options = ("--api-workers", "2", "--keys-file", str(keys.path), "--kafka", kafka_address)
+    stack = up("--tps", "100", *options, *topics, *tls)
     url = stack.wait_ready()
+    assert stack.part("kafka.Kafka") is None
     assert url.startswith("https://127.0.0.1:")
     ask = {"timeout": DEADLINE_S, "verify": ssl.create_default_context(cafile=authority.file)}
 
@@ -129,13 +121,3 @@ def test_what_a_part_would_refuse_is_told_before_anything_starts(
     assert result.stderr.startswith("error: ")
     assert value in result.stderr
     assert not (tmp_path / "d" / "logs").exists()
-
-
-def test_it_uses_a_kafka_of_the_users_own(up: Callable[..., Stack], kafka_address: str) -> None:
-    """With --kafka no broker is started; the topics are made and the round trip works."""
-    name = uuid.uuid4().hex
-    topics = [f"--{kind}-topic={name}.{kind}" for kind in ("transactions", "legit", "fraud")]
-    stack = up("--tps", "0", "--kafka", kafka_address, *topics)
-    url = stack.wait_ready()
-    assert stack.part("kafka.Kafka") is None
-    assert httpx.get(f"{url}/readyz", timeout=DEADLINE_S, verify=TRUST).status_code == 200
