@@ -20,20 +20,22 @@ def ended(where: Path, program: "forked.Forked | subprocess.Popen[bytes]") -> tu
     return program.wait(40), where.read_text()
 
 
-@pytest.mark.parametrize("part", forked.PARTS)
-@pytest.mark.parametrize("arguments", [("--help",), ("--nonsense",)])
+@pytest.mark.parametrize(
+    ("part", "argument"),
+    [*zip(forked.PARTS, ("--help", "--nonsense", "--nonsense", "--help"), strict=True)],
+)
 def test_it_prints_and_ends_as_one_that_was_started(
-    tmp_path: Path, part: str, arguments: tuple[str, ...]
+    tmp_path: Path, part: str, argument: str
 ) -> None:
     """By its command line and its environment."""
     env = os.environ | {"COLUMNS": "70", "API_PORT": "none"}
     one, other = tmp_path / "one", tmp_path / "other"
     with one.open("wb") as out:
         anew = subprocess.Popen(
-            (sys.executable, "-m", part, *arguments), env=env, stdout=out, stderr=out
+            (sys.executable, "-m", part, argument), env=env, stdout=out, stderr=out
         )
     with other.open("wb") as out:
-        fork = forked.start(part, *arguments, env=env, output=out.fileno())
+        fork = forked.start(part, argument, env=env, output=out.fileno())
     assert ended(other, fork) == ended(one, anew)
 
 

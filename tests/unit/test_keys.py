@@ -236,7 +236,8 @@ def _add_some(folder: Path) -> None:
 
 def test_writers_wait_for_each_other(file: KeyFile) -> None:
     """Of keys made at the same time by several processes none is lost."""
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])  # what they need is loaded once
     writers = [context.Process(target=_add_some, args=(file.path.parent,)) for _ in range(3)]
     for each in writers:
         each.start()
