@@ -324,7 +324,7 @@ async def test_hostile_strings_stay_text(site: Watched, verdicts: Verdicts, path
 
 async def test_thousands_a_second(site: Watched, verdicts: Verdicts) -> None:
     """At a rate no one can read, all are counted, and the page stays small and usable."""
-    total = 20_000
+    total = 2 * KEPT
     page = await site.open("/stream/all?account=acct-flood")
     await verdicts.publish(
         [verdict(f"{n % 1000 + 1}.00", source="acct-flood") for n in range(total)]

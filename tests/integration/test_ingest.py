@@ -46,7 +46,7 @@ async def test_concurrent_posts_get_their_own_offsets(
 ) -> None:
     """Records that travel in one batch are each answered with their own offset."""
     responses = await asyncio.gather(
-        *(gateway.post("/transactions", json=posted(n)) for n in range(200))
+        *(gateway.post("/transactions", json=posted(n)) for n in range(100))
     )
 
     answered = {
