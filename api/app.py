@@ -6,7 +6,8 @@ from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
+from fastapi.routing import APIRoute
 from fastapi.telemetry import TelemetryConfig
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
@@ -123,10 +124,6 @@ class Application(FastAPI):
             return
         if scope["method"] == "POST" and scope["path"] == "/transactions":
             await self.gateway.ingest.post(scope, receive, send)
-        elif scope["method"] == "HEAD" and not scope["path"].startswith("/stream/"):
-            # As GET (RFC 9110, section 9.3.2); the server leaves the body away. A stream's has no
-            # end: it answers for itself.
-            await super().__call__({**scope, "method": "GET"}, receive, send)
         else:
             await super().__call__(scope, receive, send)
 
@@ -169,14 +166,32 @@ def create(
         app.tracing = GatewayTracing(traced, gateway)
     app.enclose()
     problems.install(app)
-    app.include_router(gateway.ingest.routes())
-    app.include_router(schemas.routes())
-    app.include_router(streams.routes(gateway.hub, settings, gateway.audit))
+    routers = [
+        gateway.ingest.routes(),
+        schemas.routes(),
+        streams.routes(gateway.hub, settings, gateway.audit),
+        health.routes(gateway),
+        metrics.routes(gateway),
+        pages.routes(),
+        docs.routes(),
+        asyncapi.routes(settings),
+    ]
     if gateway.gate is not None:
-        app.include_router(signin.routes(gateway.gate, settings))
-    app.include_router(health.routes(gateway))
-    app.include_router(metrics.routes(gateway))
-    app.include_router(pages.routes())
-    app.include_router(docs.routes())
-    app.include_router(asyncapi.routes(settings))
+        routers.append(signin.routes(gateway.gate, settings))
+    for router in routers:
+        app.include_router(router)
+        _answer_head(app, router)
     return app
+
+
+def _answer_head(app: FastAPI, router: APIRouter) -> None:
+    """Answer HEAD wherever GET is answered (RFC 9110, section 9.1); the documents have GET."""
+    for route in router.routes:
+        if isinstance(route, APIRoute) and "GET" in (route.methods or ()):
+            app.add_api_route(
+                route.path,
+                route.endpoint,
+                methods=["HEAD"],
+                response_model=None,
+                include_in_schema=False,
+            )

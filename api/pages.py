@@ -82,9 +82,8 @@ class Asset:
 def routes() -> APIRouter:
     """Make the dashboard, `GET /`, and `/static`."""
     router = APIRouter(include_in_schema=False)
-    both = ["GET", "HEAD"]
-    router.add_api_route("/", dashboard, methods=both, response_model=None)
-    router.add_api_route("/static/{digest}/{name}", static, methods=both, response_model=None)
+    router.add_api_route("/", dashboard, response_model=None)
+    router.add_api_route("/static/{digest}/{name}", static, response_model=None)
     return router
 
 

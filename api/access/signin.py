@@ -36,7 +36,6 @@ def routes(gate: Gate, settings: ApiSettings) -> APIRouter:
     router = APIRouter(include_in_schema=False)
 
     @router.get("/sign-in")
-    @router.head("/sign-in")
     async def form(request: Request) -> Response:
         return _page(local(request.query_params.get("next", "")))
 

@@ -124,7 +124,6 @@ def _add(
         response_class=Response,
         responses=_documented(),
     )
-    router.add_api_route(path, stream, methods=["HEAD"], include_in_schema=False)
     router.add_api_route(path, _options, methods=["OPTIONS"], include_in_schema=False)
 
 

@@ -33,24 +33,22 @@ LOOK_UP = "/transactions/{transaction_id:anything}"
 
 # What each route asks for: nothing at all (None), or one of some sets of scopes; and its answer to
 # those who may.
-ROUTES: Final[dict[tuple[str, str], tuple[list[set[str]] | None, int]]] = {
+_ROUTES: Final[dict[tuple[str, str], tuple[list[set[str]] | None, int]]] = {
     ("POST", "/transactions"): ([WRITE], 202),
     ("GET", LOOK_UP): ([WRITE, LEGIT | FRAUD], 404),
     ("GET", f"/worker{LOOK_UP}"): ([WRITE, LEGIT | FRAUD], 404),
     **{
         (method, f"/stream/{name}"): ([scopes], status)
         for name, scopes in (("legit", LEGIT), ("fraud", FRAUD), ("all", LEGIT | FRAUD))
-        for method, status in (("GET", 200), ("HEAD", 200), ("OPTIONS", 204))
+        for method, status in (("GET", 200), ("OPTIONS", 204))
     },
     ("GET", "/metrics"): ([METRICS], 200),
     ("GET", "/metrics/worker"): ([METRICS], 200),
     ("GET", "/status.json"): ([set()], 200),
     ("GET", "/"): ([set()], 200),
-    ("HEAD", "/"): ([set()], 200),
     ("GET", "/healthz"): (None, 200),
     ("GET", "/readyz"): (None, 200),
     ("GET", "/openapi.json"): (None, 200),
-    ("HEAD", "/openapi.json"): (None, 200),
     ("GET", "/asyncapi.json"): (None, 200),
     ("GET", "/docs"): (None, 200),
     ("GET", "/docs/start.js"): (None, 200),
@@ -58,11 +56,12 @@ ROUTES: Final[dict[tuple[str, str], tuple[list[set[str]] | None, int]]] = {
     ("GET", "/schemas/transaction.json"): (None, 200),
     ("GET", "/schemas/verdict.json"): (None, 200),
     ("GET", "/static/{digest}/{name}"): (None, 404),
-    ("HEAD", "/static/{digest}/{name}"): (None, 404),
     ("GET", "/sign-in"): (None, 200),
-    ("HEAD", "/sign-in"): (None, 200),
     ("POST", "/sign-in"): (None, 403),  # not from a page of ours
     ("POST", "/sign-out"): (None, 403),
+}
+ROUTES: Final = _ROUTES | {
+    ("HEAD", path): asked for (method, path), asked in _ROUTES.items() if method == "GET"
 }
 
 

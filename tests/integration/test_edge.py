@@ -153,6 +153,22 @@ def test_every_answer_has_an_id_and_is_no_other_type(gateway: GatewayProcess, pa
 
 
 @pytest.mark.parametrize(
+    "path", [*PATHS, "/readyz", "/openapi.json", "/asyncapi.json", "/schemas/verdict.json"]
+)
+def test_head_is_answered_as_get_is(gateway: GatewayProcess, path: str) -> None:
+    """Wherever there is something to get, as those ask who look whether all is well."""
+    answers = []
+    for method in ("GET", "HEAD"):
+        url = gateway.url + path
+        with httpx.stream(method, url, timeout=30, verify=TRUST) as answer:
+            named = answer.headers
+            answers.append((answer.status_code, named.get("content-type"), named.get("vary")))
+            if method == "HEAD":
+                assert answer.read() == b""
+    assert answers == [answers[0]] * 2
+
+
+@pytest.mark.parametrize(
     ("sent", "kept"), [("abc-123/4=:", True), ("a" * 129, False), ('"x"', False), ("a b", False)]
 )
 @pytest.mark.parametrize("body", [BODY, {}])
