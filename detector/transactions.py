@@ -49,6 +49,7 @@ _FENCED: Final = {
     25: "the group has let this member go",  # UNKNOWN_MEMBER_ID
     82: "another member of the same name",  # FENCED_INSTANCE_ID
 }
+_TOPIC_REFUSED, _ID_REFUSED = 29, 53  # of TOPIC and TRANSACTIONAL_ID, AUTHORIZATION_FAILED
 _NAMES: Final = {120: "TRANSACTION_ABORTABLE", 88: "UNSTABLE_OFFSET_COMMIT"}
 
 Ask = Callable[[], Awaitable[Any]]
@@ -92,9 +93,7 @@ class Transactions:
             return await self._client.send(node, request)
 
         answer = await self._accepted(
-            ask,
-            lambda _: self._group,
-            lambda it: {it.error_code} | {each[4] for _, found, _ in it.topics for each in found},
+            ask, lambda it: self._closed(_offset_codes(it)), _offset_codes
         )
         found = {each[0]: each[1] for _, entries, _ in answer.topics for each in entries}
         return {each: None if found.get(each, -1) < 0 else found[each] for each in partitions}
@@ -136,7 +135,7 @@ class Transactions:
             )
             return await self._client.send(node, request)
 
-        await self._accepted(ask, lambda _: self._group, _codes)
+        await self._accepted(ask, lambda answer: self._closed(_codes(answer)), _codes)
 
     async def commit(self) -> None:
         """Commit all of it."""
@@ -150,6 +149,12 @@ class Transactions:
         name = self._producer.transactional_id
         self._producer = Producer(name, answer.producer_id, answer.producer_epoch)
         self._sequences.clear()
+
+    def _closed(self, codes: set[int]) -> str:
+        """Tell what it is that the group's coordinator refuses access to by these codes."""
+        if _ID_REFUSED in codes:
+            return self._producer.transactional_id
+        return self._topic if _TOPIC_REFUSED in codes else self._group
 
     async def _take(self, transactional_id: str, timeout_ms: int) -> Producer:
         request = InitProducerIdRequest(transactional_id, timeout_ms)
@@ -254,6 +259,10 @@ def _check(refused: set[int], of: object) -> None:
 def _codes(answer: Any) -> set[int]:
     topics = answer.errors if hasattr(answer, "errors") else answer.topics
     return {entry[1] for _, entries in topics for entry in entries}
+
+
+def _offset_codes(answer: Any) -> set[int]:
+    return {answer.error_code} | {entry[4] for _, found, _ in answer.topics for entry in found}
 
 
 def _refused_topics(answer: Any) -> set[str]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from confluent_kafka.admin import (
     AclBinding,
+    AclBindingFilter,
     AclOperation,
     AclPermissionType,
     AdminClient,
@@ -96,6 +97,22 @@ class Secured:
         client = self.admin
         for future in client.create_acls(bindings).values():
             future.result(20)
+
+    def take(self, user: str, right: str) -> None:
+        """Take a right away that was given."""
+        given = _binding(user, *right.split())
+        wanted = AclBindingFilter(
+            given.restype,
+            given.name,
+            given.resource_pattern_type,
+            given.principal,
+            given.host,
+            given.operation,
+            given.permission_type,
+        )
+        client = self.admin
+        for future in client.delete_acls([wanted]).values():
+            assert len(future.result(20)) == 1
 
     def options(self, name: str, mechanism: str) -> dict[str, Any]:
         """Give the settings by which a part signs in."""

@@ -232,6 +232,31 @@ def test_a_missing_right_is_told(with_topics: Secured, run: Programs, number: in
     assert PASSWORD not in process.output
 
 
+@pytest.mark.parametrize(
+    ("right", "says"),
+    [
+        ("Read topic s.transactions", "Read on topic s.transactions"),
+        ("Write topic s.fraud", "Write on topic s.fraud"),
+        (f"Read group {GROUP}", f"Read on group {GROUP}"),
+        (f"Write transactional_id {GROUP}.*", f"Write on transactional id {GROUP}.s.transactions."),
+    ],
+)
+def test_a_right_that_is_taken_away_is_told(
+    with_topics: Secured, run: Programs, right: str, says: str
+) -> None:
+    """A detector at work ends, and names what it lacks from then on."""
+    user = f"losing-{'-'.join(right.split()[:2])}"
+    with_topics.add_users(user)
+    with_topics.allow(user, *RIGHTS["detector"])
+    process = started(run, "detector", of=settings(with_topics, user, "SCRAM-SHA-256"))
+    until(lambda: process.output.count('"working"') == 4)
+    with_topics.take(user, right)
+    feed(with_topics)
+    assert process.wait() == 1, process.output
+    assert says in process.output.splitlines()[-1]
+    assert f"user '{user}'" in process.output
+
+
 def feed(broker: Secured) -> None:
     """Put a fraud into every partition of the transactions topic."""
     from confluent_kafka import Producer  # noqa: PLC0415
