@@ -126,6 +126,15 @@ async def start(
             return client
 
 
+def advertised(client: AIOKafkaAdminClient) -> list[str]:
+    """Give the addresses by which the cluster's brokers want to be reached, as far as known.
+
+    They need not be those that were set: a broker that answers there names its own.
+    """
+    brokers = client._client.cluster.brokers()  # noqa: SLF001 - there is no public way
+    return sorted(f"{each.host}:{each.port}" for each in brokers)
+
+
 async def _check_access(settings: KafkaSettings, failure: Exception | None = None) -> None:
     """Find out if a start failed for good; aiokafka tells that to its log only.
 

@@ -61,7 +61,8 @@ async def ensure(settings: TopicSettings, *, patience: float | None = None) -> d
             await _led(settings, counts)
         await retention.check(client, settings.transactions_topic)
     except (KafkaError, TimeoutError) as error:
-        raise TopicsError(f"the topics can't be made: {error}") from error
+        brokers = ", ".join(kafka.advertised(client))
+        raise TopicsError(f"the topics can't be made: {error} (brokers: {brokers})") from error
     finally:
         await kafka.close(client)
     if len(set(counts.values())) != 1:
@@ -83,16 +84,21 @@ async def wait(settings: KafkaSettings, *topics: str) -> dict[str, int]:
     next_line = loop.time()
     try:
         while True:
+            counts: dict[str, int] = {}
+            failure = None
             try:
                 counts = await _partition_counts(client, settings, topics)
             except (KafkaError, OSError) as error:
-                counts = {}
-                log.warning("waiting for kafka", error=str(error))
+                failure = str(error) or repr(error)
             if len(counts) == len(topics):
                 return counts
             if loop.time() >= next_line:
-                missing = sorted(set(topics) - counts.keys())
-                log.warning("waiting for topics", missing=missing)
+                if failure:
+                    brokers = kafka.advertised(client)
+                    log.warning("waiting for kafka", error=failure, brokers=brokers)
+                else:
+                    missing = sorted(set(topics) - counts.keys())
+                    log.warning("waiting for topics", missing=missing)
                 next_line = loop.time() + LOG_EVERY_S
             await asyncio.sleep(WAIT_PAUSE_S)
     finally:

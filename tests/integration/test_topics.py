@@ -1,9 +1,14 @@
 """Making the topics."""
 
+import asyncio
+import socket
+from collections.abc import Callable
+
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 from structlog.testing import capture_logs
 
+from tests.cluster import Cluster
 from tests.conftest import topic_settings
 from wire import topics
 
@@ -57,3 +62,22 @@ async def test_no_topic_is_made_that_would_take_no_record(kafka_address: str) ->
     settings = topic_settings(kafka_address, replication=1, min_insync_replicas=2)
     with pytest.raises(topics.TopicsError, match="MIN_INSYNC_REPLICAS=2"):
         await topics.ensure(settings)
+
+
+async def test_brokers_that_can_t_be_reached_by_their_own_names_are_named(
+    start_kafka: Callable[..., Cluster],
+) -> None:
+    """Where they are advertised as what means nothing here, the address that was set is no help."""
+    protocols = "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT"
+    cluster = start_kafka(extra={"listener.security.protocol.map": protocols})
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        address = f"127.0.0.1:{sock.getsockname()[1]}"
+    cluster.listen(f"PROXIED://{address}", "PROXIED://kafka.invalid:9")
+    await cluster.start()
+    settings = topic_settings(address)
+    with pytest.raises(topics.TopicsError, match=r"kafka\.invalid:9"):
+        await topics.ensure(settings)
+    with capture_logs() as logged, pytest.raises(TimeoutError):
+        async with asyncio.timeout(1):
+            await topics.wait(settings, *topics.names(settings))
+    assert [each["brokers"] for each in logged if "brokers" in each] == [["kafka.invalid:9"]]
