@@ -37,6 +37,8 @@ class Plan:
     """Seconds that it prefers to wait for the verdict."""
     credential: str = ""
     """API key or token, if the gateway asks for one."""
+    numbered: bool = False
+    """Whether each request has an id in its head, so that no head comes twice for a while."""
 
 
 class Connection(asyncio.Protocol):
@@ -145,11 +147,12 @@ def requests(plan: Plan) -> Iterator[bytes]:
     prefer = f"Prefer: wait={plan.wait}\r\n" if plan.wait else ""
     if plan.credential:
         prefer += f"Authorization: Bearer {plan.credential}\r\n"
-    for _ in range(max(16, POOL // plan.records)):
+    for number in range(max(16, POOL // plan.records)):
         body = "\n".join(transaction() for _ in range(plan.records))
+        numbered = f"X-Request-Id: bench-{number}\r\n" if plan.numbered else ""
         yield (
             "POST /transactions HTTP/1.1\r\nHost: localhost\r\n"
-            f"Content-Type: {media_type}\r\n{prefer}"
+            f"Content-Type: {media_type}\r\n{prefer}{numbered}"
             f"Content-Length: {len(body)}\r\n\r\n{body}"
         ).encode()
 

@@ -91,17 +91,25 @@ class Turns:
 
 
 async def one_record(settings: TopicSettings) -> None:
-    """Compare single objects with bare uvicorn: one gateway process, then two."""
-    for processes in (1, 2):  # one after the other: idle ones would take their share
+    """Compare single objects with bare uvicorn: one gateway process, then two.
+
+    Clients repeat the heads of their requests; one that numbers them has each parsed.
+    """
+    for processes, numbered in ((1, False), (1, True), (2, False)):
+        # One after the other: idle gateways would take their share.
         with bare() as reference, gateway(settings, processes) as (port, _):
-            for each in (reference, port):  # warm up
-                await post(Plan(each, 2, 32))
-            turns = Turns([rate(await post(Plan(reference, SECONDS, 32)))])
+            at_bare, at_ours = (
+                Plan(each, SECONDS, 32, numbered=numbered) for each in (reference, port)
+            )
+            for each in (at_bare, at_ours):  # warm up
+                await post(each)
+            turns = Turns([rate(await post(at_bare))])
             for _ in range(ROUNDS):
-                turns.note(await post(Plan(port, SECONDS, 32)))
-                turns.reference.append(rate(await post(Plan(reference, SECONDS, 32))))
-        print(f"one record, 32 connections, {processes} process(es): {turns} "
-              "(aim 0.45 of bare uvicorn with one)")  # fmt: skip
+                turns.note(await post(at_ours))
+                turns.reference.append(rate(await post(at_bare)))
+        heads = "no head twice" if numbered else "heads that repeat"
+        print(f"one record, 32 connections, {processes} process(es), {heads}: {turns} "
+              "(aim 0.45 of bare uvicorn with one, heads that repeat)")  # fmt: skip
 
 
 async def with_a_key(settings: TopicSettings, folder: Path) -> None:
