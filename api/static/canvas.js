@@ -2,7 +2,7 @@
 
 import { toTheSecond } from "./format.js";
 
-export const MARGIN = { left: 46, right: 16, top: 10, bottom: 24 };
+export const MARGIN = { left: 58, right: 16, top: 10, bottom: 24 };
 const TICKS_S = [5, 10, 15, 30, 60];
 const LABEL_WIDTH = 74;
 

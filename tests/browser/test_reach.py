@@ -83,6 +83,26 @@ async def test_theme_follows_the_system_or_the_choice(
     assert await page.evaluate(background) == dark
 
 
+@pytest.mark.parametrize("locale", ["en-US", "de-DE", "fr-FR", "ja-JP"])
+async def test_labels_of_axes_fit(
+    new_page: Callable[..., Any], gateway: Gateway, locale: str
+) -> None:
+    """Beside the charts there is room for any amount, in languages that shorten little, too."""
+    watched: Watched = await new_page(gateway, locale=locale)
+    page = await watched.open("/stream/all")
+    over = await page.evaluate(
+        """async () => {
+            const script = document.querySelector("script[src*=theme]").src;
+            const { brief } = await import(new URL("format.js", script));
+            const { MARGIN, sheet } = await import(new URL("canvas.js", script));
+            const { pen } = sheet(document.getElementById("amounts"));
+            const labels = Array.from({ length: 12 }, (_, power) => brief(10 ** (power - 2)));
+            return labels.filter((each) => pen.measureText(each).width > MARGIN.left - 8);
+        }"""
+    )
+    assert over == []
+
+
 async def test_states_are_seen_in_forced_colours(
     new_page: Callable[..., Any], gateway: Gateway, verdicts: Verdicts
 ) -> None:
