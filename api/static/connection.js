@@ -31,6 +31,7 @@ const HEARTBEAT_S = 15;
 /** So many heartbeats that stay away, and the connection is dead. */
 const MISSED_BEATS = 3;
 const LISTEN_EVERY_MS = 500;
+const END = { done: true, value: undefined };
 
 export class Connection {
   /**
@@ -77,19 +78,16 @@ export class Connection {
     const attempt = (this.attempt = new AbortController());
     const { lastId } = this.events;
     this.heardAt = now();
+    const answer = await fetch(this.#resumeAddress(), {
+      headers: { Accept: "text/event-stream", ...(lastId && { "Last-Event-ID": lastId }) },
+      cache: "no-store",
+      signal: attempt.signal,
+    }).catch(() => undefined); // it can't be reached
+    if (attempt.signal.aborted) return;
     let problem;
-    try {
-      const answer = await fetch(this.#resumeAddress(), {
-        headers: { Accept: "text/event-stream", ...(lastId && { "Last-Event-ID": lastId }) },
-        cache: "no-store",
-        signal: attempt.signal,
-      });
-      if (answer.ok && answer.body) await this.#read(answer.body, attempt);
-      else problem = await refusal(answer);
-    } catch {
-      // It can't be reached, or broke off.
-    }
-    if (attempt === this.attempt && this.state.name !== "closed") this.#failed(problem);
+    if (answer?.body && isStream(answer)) await this.#read(answer.body, attempt);
+    else if (answer) problem = await refusal(answer);
+    if (!attempt.signal.aborted) this.#failed(problem);
   }
 
   #resumeAddress() {
@@ -110,8 +108,8 @@ export class Connection {
     this.events.restart();
     this.#opened();
     for (;;) {
-      const { done, value } = await reader.read();
-      if (done || attempt !== this.attempt || attempt.signal.aborted) return;
+      const { done, value } = await reader.read().catch(() => END); // it broke off
+      if (done || attempt.signal.aborted) return;
       this.heardAt = now();
       this.events.feed(value);
     }
@@ -197,9 +195,12 @@ function read(data) {
   }
 }
 
+/** @param {Response} answer */
+const isStream = (answer) => answer.ok && !!answer.headers.get("Content-Type")?.startsWith("text/event-stream");
+
 /** Give the reason of an answer that is no stream. @param {Response} answer @returns {Promise<Problem>} */
 async function refusal(answer) {
-  const plain = { status: answer.status, title: answer.statusText };
+  const plain = { status: answer.status, title: answer.ok ? "Something else answers" : answer.statusText };
   try {
     return { ...plain, ...(await answer.json()) };
   } catch {

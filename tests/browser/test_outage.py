@@ -174,6 +174,29 @@ async def test_broker_outage_is_shown_and_recovered(
     await expect(page.locator("#latest [role=listitem]")).to_have_count(1)
 
 
+async def test_a_page_in_place_of_the_stream_is_no_stream(
+    site: Watched, verdicts: Verdicts
+) -> None:
+    """Such as a network's sign-in page: it is told, and the stream is there when that has gone."""
+    portal = "<html>\n\ndata: sign in first\n\n</html>"
+    await site.page.route(
+        "**/stream/all*",
+        lambda route: (
+            route.fulfill(content_type="text/html", body=portal)
+            if route.request.resource_type != "document"
+            else route.continue_()
+        ),
+    )
+    page = site.page
+    await page.goto(f"{site.url}/stream/all?account=acct-cafe")
+    await expect(page.locator("#banner")).to_contain_text("Something else answers")
+    await expect(page.locator("#connection")).to_have_text("Connecting")
+    await page.unroute("**/stream/all*")
+    await expect(page.locator("#connection")).to_have_text("Live")
+    await verdicts.publish([verdict(source="acct-cafe")])
+    await expect(page.locator("#received")).to_have_text("1")
+
+
 async def test_unanswered_questions_are_not_kafkas_fault(site: Watched, verdicts: Verdicts) -> None:
     """Kafka is named only where the gateway says so: not where it is silent, or asked too often."""
     page = await site.open("/stream/all?account=acct-asked")
