@@ -364,7 +364,12 @@ async def test_a_stop_answers_what_is_in_flight(
             asyncio.create_task(each.post("/transactions", json=posted(f"t{n}")))
             for n, each in enumerate(clients)
         ]
-        await asyncio.wait(posting, timeout=0.3)
+        all_under_way = f'fraudstream_api_requests_in_flight{{worker="1"}} {len(posting):.1f}'
+        async with asyncio.timeout(30):
+            told = ""
+            while all_under_way not in told.splitlines():
+                await asyncio.sleep(0.02)
+                told = (await client.get("/metrics")).text
     answers = await asyncio.gather(*posting)
     for each in clients:
         await each.aclose()
