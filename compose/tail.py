@@ -1,7 +1,6 @@
 """`fraudstream tail`: verdicts in the terminal, straight from Kafka."""
 
 import asyncio
-import io
 import os
 import sys
 from typing import Final
@@ -99,8 +98,6 @@ def _visible(text: str) -> str:
 
 def run(stream: str, settings: TailSettings) -> int:
     """Tail until done, interrupted, or read no more: `tail … | head`."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # accounts may be of any script
     try:
         return asyncio.run(tail(stream, settings))
     except KeyboardInterrupt:

@@ -34,7 +34,7 @@ def test_what_is_no_verdict_is_told_and_passed_over(
 
 @pytest.mark.parametrize(
     ("form", "shown"),
-    [((), "Jürgen Ørsted ?".encode("latin-1")), (("--json",), "Jürgen Ørsted 張".encode())],
+    [((), "Jürgen Ørsted \\u5f35".encode("latin-1")), (("--json",), "Jürgen Ørsted 張".encode())],
     ids=["text", "json"],
 )
 def test_a_terminal_that_lacks_a_letter_is_shown_the_others(
