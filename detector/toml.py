@@ -19,11 +19,12 @@ MAX_EXPONENT: Final = 100
 _INFINITE: Final = Decimal("Infinity")
 
 # Comments and quoted texts; one without an end goes on to the line's end, or the text's.
+# Groups are atomic, not possessive, which Python before 3.11.5 gets wrong (its issue 106052).
 _NO_CODE: Final = re.compile(
     r"""\#[^\n]*
-    | \"{3}(?:[^\\"]++|\\.|\"(?!\"{2}))*+(?:\"{3})?
-    | '{3}(?:[^']++|'(?!'{2}))*+(?:'{3})?
-    | "(?:[^\\"\n]++|\\.)*+"?
+    | \"{3}(?>(?:[^\\"]++|\\.|\"(?!\"{2}))*)(?:\"{3})?
+    | '{3}(?>(?:[^']++|'(?!'{2}))*)(?:'{3})?
+    | "(?>(?:[^\\"\n]++|\\.)*)"?
     | '[^'\n]*+'?""",
     re.DOTALL | re.VERBOSE,
 )

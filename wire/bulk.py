@@ -27,7 +27,8 @@ _BACKSLASH, _DELETE, _C1 = b"\\", b"\x7f", b"\xc2"
 """What a control character that JSON lets into a string begins with, and little else does."""
 _AMOUNT: Final = rb"(?:[1-9][0-9]{0,13}(?:\.[0-9]{1,4})?|0\.(?!0+[\",])[0-9]{1,4})"
 # Amounts with a comma after each, all of them short enough to be within the digits for certain.
-_are_amounts: Final = re.compile(rb'(?:"%b",|%b,)*+' % (_AMOUNT, _AMOUNT)).fullmatch
+# In an atomic group, not by `*+`, which Python before 3.11.5 gets wrong (its issue 106052).
+_are_amounts: Final = re.compile(rb'(?>(?:"%b",|%b,)*)' % (_AMOUNT, _AMOUNT)).fullmatch
 _QUOTE: Final = b'"'
 
 

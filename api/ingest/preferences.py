@@ -4,11 +4,12 @@ import re
 from typing import Final
 
 # Nothing gives back what it has taken: else a header of semicolons would be tried in every way.
+# Groups are atomic, not possessive, which Python before 3.11.5 gets wrong (its issue 106052).
 _WORD: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
-_VALUE: Final = rf'(?:{_WORD}|"(?:[^"\\]|\\.)*+")?+'
+_VALUE: Final = rf'(?>(?:{_WORD}|"(?>(?:[^"\\]|\\.)*)")?)'
 _PREFERENCE: Final = re.compile(
-    rf"[\s,]*+(?P<name>{_WORD})(?:\s*+=\s*+(?P<value>{_VALUE}))?+"
-    rf"(?:\s*+;\s*+(?:{_WORD}(?:\s*+=\s*+{_VALUE})?+)?+)*+\s*+(?:,|$)"
+    rf"[\s,]*+(?P<name>{_WORD})(?:\s*+=\s*+(?P<value>{_VALUE}))?"
+    rf"(?>(?:\s*+;\s*+(?:{_WORD}(?:\s*+=\s*+{_VALUE})?)?)*)\s*+(?:,|$)"
 )
 
 

@@ -18,6 +18,7 @@ from api.ingest.preferences import wait_seconds
         ("wait", None),
         ("wait=", None),
         ("wait=1.5", None),
+        ('wait="10', None),
         ("wait=-1", None),
         ("wait=99999999999999999999", None),
         ("waiting=3", None),
