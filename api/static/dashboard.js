@@ -25,7 +25,7 @@ const LAG_SAMPLES = 52;
 const rates = new Seconds(WINDOW_S, 2);
 const latency = new Latency(WINDOW_S);
 const rules = new RuleCounts(WINDOW_S);
-const latest = new LatestFrauds(() => rates.rate(FRAUD, 5));
+const latest = new LatestFrauds();
 const poster = new Poster(/** @type {HTMLFormElement} */ (byId("post")));
 const status = new StatusBar();
 const chart = new RateChart(/** @type {HTMLCanvasElement} */ (byId("chart")), rates, [

@@ -10,9 +10,8 @@ const SHOWN = 8;
 const RENEWALS_PER_SECOND = 1;
 
 export class LatestFrauds {
-  /** @param {() => number} rate frauds a second */
-  constructor(rate) {
-    this.rate = rate;
+  constructor() {
+    this.passed = 0; // since the last renewal
     /** @type {Ring<import("./verdict.js").Verdict>} */
     this.ring = new Ring(SHOWN);
     this.root = byId("latest");
@@ -23,6 +22,7 @@ export class LatestFrauds {
   /** @param {import("./verdict.js").Verdict} verdict */
   add(verdict) {
     this.ring.push(verdict);
+    this.passed += 1;
     this.painter.request();
   }
 
@@ -31,7 +31,8 @@ export class LatestFrauds {
     byId("latest-empty").hidden = this.ring.length > 0;
     const rows = Array.from({ length: this.ring.length }, (_, age) => this.ring.newest(age));
     this.root.replaceChildren(...rows.map((verdict) => row(/** @type {import("./verdict.js").Verdict} */ (verdict))));
-    const every = Math.round(this.rate() / (SHOWN * RENEWALS_PER_SECOND));
+    const every = Math.round(this.passed / SHOWN);
+    this.passed = 0;
     setText(byId("latest-sampling"), every > 1 ? `Showing 1 of ${count(every)}` : "");
   }
 }
