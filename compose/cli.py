@@ -15,7 +15,7 @@ from detector.backtest.settings import BacktestSettings
 from detector.settings import DetectorSettings
 from loadgen.__main__ import loadgen, verify
 from loadgen.settings import LoadgenSettings, VerifySettings
-from wire import logs
+from wire import logs, outputs
 from wire.options import command, end_at_once, print_whatever_comes
 from wire.settings import TopicSettings
 
@@ -81,6 +81,7 @@ for name in ("fraud", "legit", "all"):
 
 def main() -> None:
     """Run the command."""
+    outputs.open_all()
     print_whatever_comes()
     end_at_once()
     app()

@@ -4,7 +4,6 @@ The user may have gone, with the terminal or the pipe: what is told then is drop
 goes on, or ends in order.
 """
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from compose.jars import Report
+from wire import outputs
 
 
 class PipeConsole(Console):
@@ -78,6 +78,4 @@ def _heard_or_not(stream: TextIO) -> Iterator[None]:
     try:
         yield
     except OSError:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
+        outputs.drop(stream)

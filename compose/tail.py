@@ -1,7 +1,6 @@
 """`fraudstream tail`: verdicts in the terminal, straight from Kafka."""
 
 import asyncio
-import os
 import sys
 from typing import Final
 
@@ -11,7 +10,7 @@ from rich.text import Text
 
 from compose.screen import PipeConsole
 from compose.settings import TailSettings
-from wire import access, offsets, topics
+from wire import access, offsets, outputs, topics
 from wire.deadline import deadline
 from wire.errors import MessageError
 from wire.messages import Verdict, decode_verdict
@@ -103,6 +102,5 @@ def run(stream: str, settings: TailSettings) -> int:
     except KeyboardInterrupt:
         return 0
     except BrokenPipeError:
-        # Else Python, when it ends, tries to write what is buffered, and complains.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        outputs.drop(sys.stdout)
         return 0

@@ -13,6 +13,7 @@ from rich.text import Text
 from loadgen import report
 from loadgen.measure import Tally
 from loadgen.settings import LoadgenSettings
+from wire import outputs
 
 BAR_WIDTH: Final = 60
 LINE_EVERY_S: Final = 5.0
@@ -47,7 +48,6 @@ class Lines:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._is_read = True
         self._stretch = Tally()
         self._length = 0.0
         self._every = 0.0
@@ -72,15 +72,11 @@ class Lines:
             total, self._stretch.taken(), elapsed=elapsed, length=self._length, in_flight=in_flight
         )
         self._length = 0.0
-        if self._is_read:
-            self._write(line)
-
-    def _write(self, line: str) -> None:
         try:
             self._stream.write(line + "\n")
             self._stream.flush()
         except OSError:  # nobody reads on, or a full disk: the run is worth more
-            self._is_read = False
+            outputs.drop(self._stream)
 
 
 class Panel:

@@ -4,7 +4,6 @@ import asyncio
 import gc
 import os
 import signal
-import sys
 import time
 from time import monotonic as now
 from typing import Final, NamedTuple
@@ -17,7 +16,7 @@ from loadgen.processes import Processes
 from loadgen.run import Start
 from loadgen.settings import LoadgenSettings
 from loadgen.share import Share
-from wire import logs
+from wire import logs, outputs
 from wire.messages import encode
 
 FAILED: Final = 1
@@ -111,7 +110,7 @@ async def watch(settings: LoadgenSettings, driver: Driver) -> Watched:
 def _reported(settings: LoadgenSettings, run: Watched) -> int:
     """Print the summary, write the page; give the exit code."""
     as_json = settings.loadgen_json
-    _print(encode(run.summary).decode() if as_json else report.text(run.summary))
+    outputs.line(encode(run.summary).decode() if as_json else report.text(run.summary))
     if settings.loadgen_html:
         page = html.page(run.summary, run.course, run.total)
         try:
@@ -119,14 +118,3 @@ def _reported(settings: LoadgenSettings, run: Watched) -> int:
         except OSError as error:
             raise ReportError(f"{settings.loadgen_html}: {error.strerror}") from error
     return 0 if run.summary.ok else FAILED
-
-
-def _print(text: str) -> None:
-    try:
-        sys.stdout.write(text + "\n")
-        sys.stdout.flush()
-    except OSError as error:
-        # Else Python, when it ends, tries to write what is buffered, and complains.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if not isinstance(error, BrokenPipeError):  # who reads no more has read enough
-            raise ReportError(f"standard output: {error.strerror}") from error

@@ -20,7 +20,7 @@ from aiokafka import TopicPartition
 
 from loadgen.audit import Audit, Findings
 from loadgen.settings import VerifySettings
-from wire import access, logs, offsets, topics
+from wire import access, logs, offsets, outputs, topics
 from wire.deadline import deadline
 from wire.errors import MessageError
 from wire.kafka import RawClient
@@ -51,7 +51,7 @@ def run(settings: VerifySettings) -> int:
 
 async def _run(settings: VerifySettings) -> int:
     findings = await audited(settings)
-    sys.stdout.write(_said(findings, as_json=settings.verify_json) + "\n")
+    outputs.line(_said(findings, as_json=settings.verify_json))
     return 0 if findings.ok else FAILED
 
 

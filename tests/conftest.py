@@ -23,6 +23,9 @@ from wire.settings import TopicSettings
 
 READ_TIMEOUT_S = 60
 
+# What is set for a container of programs in Python would hide what becomes of buffered output.
+os.environ.pop("PYTHONUNBUFFERED", None)
+
 # How fast a busy machine comes up with examples is no property of the code.
 hypothesis.settings.register_profile(
     "fraudstream", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]

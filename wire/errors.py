@@ -5,6 +5,7 @@ FraudstreamError
 ├── MessageError            bytes that are no transaction or verdict; carries the field errors
 ├── BrokerUnreachableError  no Kafka broker answered within the time given
 ├── AuditError              the audit log can't be written
+├── OutputError             standard output can't be written
 ├── AccessError             Kafka does not let us in, or not do what we asked; says who lacks what
 └── StuckError              Kafka did not answer, or nothing moved, within a deadline
     └── RecordsGoneError    nothing is at an offset any more that was to be read
@@ -53,6 +54,10 @@ class BrokerUnreachableError(FraudstreamError):
 
 class AuditError(FraudstreamError):
     """The audit log can't be written; the text names file and cause."""
+
+
+class OutputError(FraudstreamError):
+    """Standard output can't be written; the text gives the cause."""
 
 
 class AccessError(FraudstreamError):

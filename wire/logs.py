@@ -4,11 +4,11 @@ import logging
 import os
 import sys
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, TextIO
 
 import structlog
 
-from wire import tracing
+from wire import outputs, tracing
 from wire.repeats import Repeats
 from wire.settings import Settings
 
@@ -53,7 +53,7 @@ def configure(settings: Settings, part: str) -> None:
     )
     # The console renderer formats tracebacks by itself; JSON needs them as text.
     tracebacks: Any = () if as_text else (structlog.processors.format_exc_info,)
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Handler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -73,6 +73,15 @@ def configure(settings: Settings, part: str) -> None:
     if settings.log_level != "debug":  # what these tell at info is for their own developers
         for library in ("aiokafka", "httpx"):
             logging.getLogger(library).setLevel(logging.WARNING)
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Note that nobody reads any more; tell of all else, as logging does."""
+        if isinstance(sys.exception(), BrokenPipeError):
+            outputs.drop(self.stream)
+        else:
+            super().handleError(record)
 
 
 def _takes_colours() -> bool:

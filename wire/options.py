@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from wire import outputs
 from wire.errors import FraudstreamError
 from wire.settings import Settings, load
 
@@ -65,6 +66,7 @@ def guarded(run: Callable[[], int | None]) -> int:
 
 def main(kind: type[S], run: Callable[[S], int | None]) -> None:
     """Run one service as a program of its own: `python -m api`, and so on."""
+    outputs.open_all()
     print_whatever_comes()
     end_at_once()
     app = typer.Typer(add_completion=False, rich_markup_mode=None)

@@ -24,6 +24,7 @@ from detector.backtest.trial import Trial
 from detector.errors import BacktestError
 from detector.rules import RuleSet
 from detector.windows import WindowLimits
+from wire import outputs
 
 
 def run(settings: BacktestSettings) -> int:
@@ -42,7 +43,7 @@ def run(settings: BacktestSettings) -> int:
     if settings.backtest_html is not None:
         _write(settings.backtest_html, html.page(result))
     if settings.backtest_json:
-        print(report.as_json(result))  # noqa: T201 - the command's output
+        outputs.line(report.as_json(result))
     else:
         # Ids and details are others' words: no markup of ours.
         report.show(result, Console(markup=False, emoji=False))
