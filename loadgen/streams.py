@@ -75,6 +75,7 @@ class EventStream:
         self._deliver = deliver
         self._tally = tally
         self._position = ""
+        self._told = ""
 
     async def follow(self) -> Never:
         """Deliver verdicts, connecting again where the stream ends.
@@ -91,7 +92,7 @@ class EventStream:
                 try:
                     await self._connect(client)
                 except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
-                    log.warning("the event stream broke", cause=str(error) or repr(error))
+                    self._tell("the event stream broke", cause=str(error) or repr(error))
                 self._tally.reconnects += 1
                 await asyncio.sleep(PAUSE_S)
 
@@ -101,10 +102,11 @@ class EventStream:
             headers["last-event-id"] = self._position
         async with client.stream("GET", self._url, headers=headers) as response:
             if response.is_server_error or response.status_code == httpx.codes.TOO_MANY_REQUESTS:
-                log.warning("the event stream is not ready", status=response.status_code)
+                self._tell("the event stream is not ready", status=response.status_code)
                 return
             if response.status_code != httpx.codes.OK:
                 raise StreamError(f"{self._url} answers {response.status_code}")
+            self._told = ""
             async for event in events(response.aiter_raw()):
                 if event.id is not None:
                     # The first thing that a gateway tells: from where on nothing can be missed.
@@ -115,6 +117,12 @@ class EventStream:
                     log.warning("the event stream has a gap", detail=event.data.decode())
                 elif event.data and not event.kind:
                     self._deliver(event.data)
+
+    def _tell(self, what: str, **how: object) -> None:
+        """Log it, unless the last try ended alike."""
+        if (told := f"{what} {how}") != self._told:
+            self._told = told
+            log.warning(what, **how)
 
 
 class VerdictTopics:

@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from loadgen import report
 from loadgen.errors import TargetDownError
@@ -128,10 +129,15 @@ async def test_a_stream_that_breaks_is_resumed_where_it_was() -> None:
 
 
 async def test_a_stream_that_may_not_be_resumed_yet_is_resumed_later() -> None:
-    """A limit that is passed for a moment, often by the run's own load, ends nothing."""
+    """A limit that is passed for a moment, often by the run's own load, ends nothing.
+
+    It is told of once, however often it is met.
+    """
     gateway = standins.Standin(break_stream_after=100, limit_to_resume=2)
-    async with standins.serving(gateway):
-        found = await run(gateway.url, loadgen_settle=5)
+    with capture_logs() as logged:
+        async with standins.serving(gateway):
+            found = await run(gateway.url, loadgen_settle=5)
+    assert [each["event"] for each in logged].count("the event stream is not ready") == 1
     assert found.verification is not None
     assert found.verification.reconnects == 3
     assert found.verification.verdicts == 400
