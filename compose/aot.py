@@ -7,6 +7,7 @@ faster, never break one.
 
 import asyncio
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +32,7 @@ WORK_TIMEOUT_S: Final = 60.0
 WRITE_TIMEOUT_S: Final = 120.0
 """Longest wait for the JVM to write the cache; it takes about five seconds."""
 TRAINING_RECORDS: Final = 200
+_SCRATCH: Final = "training-"
 
 
 def is_made(installation: Installation) -> bool:
@@ -51,8 +53,10 @@ def ensure(installation: Installation) -> None:
 
 
 def _try(installation: Installation) -> None:
+    for left in installation.home.glob(f"{_SCRATCH}*"):  # by one that was killed
+        shutil.rmtree(left, ignore_errors=True)
     try:
-        with TemporaryDirectory(dir=installation.home, prefix="training-") as scratch:
+        with TemporaryDirectory(dir=installation.home, prefix=_SCRATCH) as scratch:
             _train(installation, Path(scratch))
     except (FraudstreamError, KafkaError, OSError, subprocess.SubprocessError) as error:
         log.warning("kafka starts without its aot cache", error=str(error))

@@ -17,13 +17,15 @@ def test_a_start_uses_the_cache(kafka_installation: Installation, tmp_path: Path
 def test_a_training_that_fails_is_not_tried_again(
     kafka_installation: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the JVM writes no cache, starts go on without one."""
+    """Where the JVM writes no cache, starts go on without one; nothing is left of it."""
     (tmp_path / "bootstrap.checkpoint").write_bytes(b"")
+    (tmp_path / "training-killed").mkdir()
     installation = Installation(tmp_path, kafka_installation.jars, "untrainable")
     monkeypatch.setattr(aot, "WORK_TIMEOUT_S", 0.1)
     aot.ensure(installation)
     assert aot.is_made(installation)
     assert jvm.fast_start(installation) == ()
+    assert not [*tmp_path.glob("training-*")]
 
 
 def test_jars_where_nothing_can_be_written_are_no_obstacle(
