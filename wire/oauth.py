@@ -9,7 +9,7 @@ import asyncio
 import time
 from functools import lru_cache
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 from urllib.parse import quote_plus
 
 import httpx
@@ -26,6 +26,8 @@ RENEW_AT: Final = 0.8
 """Share of its life after which a token is no longer used for new connections."""
 DEFAULT_LIFE_S: Final = 300
 """Life of a token whose endpoint does not say (RFC 6749, 5.1: it may leave it out)."""
+MAX_LIFE_S: Final = 1e9
+"""An endpoint that tells a longer life, or one that is no number, has given no token."""
 MAX_REASON: Final = 100
 """Characters of an endpoint's own words that are shown."""
 _FOR_NOW: Final = frozenset({408, 429})
@@ -35,7 +37,7 @@ _KEPT: Final = 8
 
 class _Answer(msgspec.Struct):
     access_token: str
-    expires_in: float = DEFAULT_LIFE_S
+    expires_in: Annotated[float, msgspec.Meta(ge=0, le=MAX_LIFE_S)] = DEFAULT_LIFE_S
 
 
 class _Refusal(msgspec.Struct):

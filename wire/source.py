@@ -145,7 +145,7 @@ class Source:
         """Give what lies at an offset, wherever the reading is; None if it can't be had now."""
         node = self._leader(place)
         asking = (
-            self._look_for_leaders()
+            self._look_for_leaders((place,))
             if node == _NO_BROKER
             else self._ask(node, {place: offset}, wait_ms=0)
         )
@@ -176,13 +176,19 @@ class Source:
                 wanted.setdefault(leader, {})[place] = offset
         for node, positions in wanted.items():
             asking = (
-                self._look_for_leaders()
+                self._look_for_leaders(positions)
                 if node == _NO_BROKER
                 else self._ask(node, positions, wait_ms=self._limits.wait_ms)
             )
             self._fetching[node] = asyncio.create_task(asking, name=f"fetch from {node}")
 
-    async def _look_for_leaders(self) -> Answer:
+    async def _look_for_leaders(self, places: Iterable[TopicPartition]) -> Answer:
+        now = time.monotonic()
+        # They may come in a moment: nothing is told of the first time.
+        if now - self._failing.setdefault(_NO_BROKER, now) > TELL_EVERY_S:
+            self._failing[_NO_BROKER] = now
+            names = [f"{place.topic}-{place.partition}" for place in places]
+            log.warning("no broker leads them; trying on", partitions=names)
         async with deadline(self._limits.deadline_s, "leaders of the partitions"):
             await self._client.force_metadata_update()
         await asyncio.sleep(ASK_AGAIN_S)

@@ -59,3 +59,13 @@ async def test_the_client_signs_in_as_the_endpoint_reads_it(
         )
         assert await provider(settings).token() == "t"
         assert endpoint.authorization == f"Basic {base64.b64encode(written).decode()}"
+
+
+@pytest.mark.parametrize("life", ['"nan"', '"inf"', "-1"])
+async def test_a_token_whose_life_is_no_time_is_none(life: str) -> None:
+    """One that ends at no time that can be told would never be renewed."""
+    with token_endpoint() as endpoint:
+        endpoint.body = b'{"access_token":"t","expires_in":%b}' % life.encode()
+        tokens = ClientCredentials(endpoint.url, "client", "secret", None, None)
+        with pytest.raises(KafkaConnectionError, match="and no token"):
+            await tokens.token()
