@@ -54,7 +54,7 @@ def routes(gateway: Gateway) -> APIRouter:
 
 async def _of_all(gateway: Gateway, asker: Request) -> list[Metric]:
     others = await gateway.workers.ask(WORKER_PATH, asker)
-    answers = [list(of_worker(gateway)), *(_unpacked(other.content) for other in others)]
+    answers = [list(of_worker(gateway)), *(_unpacked(each.content) for each in others.answers)]
     return [*_merged(answers), _answering(len(answers))]
 
 

@@ -7,7 +7,7 @@ the session key, which all processes of a gateway have the same of, that they ar
 import asyncio
 import hmac
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import structlog
 from starlette.requests import HTTPConnection
@@ -30,6 +30,15 @@ _PROVED: Final = b"fraudstream worker 1"
 _NOT_FOUND: Final = 404
 
 
+class Heard(NamedTuple):
+    """What the others say."""
+
+    answers: "list[httpx.Response]"
+    """Of those that have what they were asked for."""
+    unheard: int
+    """How many others gave no answer."""
+
+
 class Workers:
     """Asks the other processes, showing them the credential of whoever wants to know."""
 
@@ -45,15 +54,15 @@ class Workers:
         secret = settings.session_secret
         self._proof = hmac.digest(secret, _PROVED, "sha256").hex() if secret else ""
 
-    async def ask(self, path: str, asker: HTTPConnection) -> "list[httpx.Response]":
-        """Give the answers of those who have what is at a path.
+    async def ask(self, path: str, asker: HTTPConnection) -> Heard:
+        """Ask each for what is at a path.
 
         Args:
             path: what to GET from each, quoted.
             asker: the request that is answered with it.
         """
         if not self._others:
-            return []
+            return Heard([], 0)
         headers = {
             name: asker.headers[name]
             for name in ("authorization", "cookie")
@@ -61,10 +70,8 @@ class Workers:
         }
         if self._proof:
             headers[PROOF] = self._proof
-        answers = await asyncio.gather(
-            *(self._ask(other + path, headers) for other in self._others)
-        )
-        return [answer for answer in answers if answer is not None]
+        heard = await asyncio.gather(*(self._ask(other + path, headers) for other in self._others))
+        return Heard([answer for found in heard for answer in found or ()], heard.count(None))
 
     def sent(self, scope: Scope) -> bool:
         """Tell whether a request (ASGI scope) comes from one of the others."""
@@ -76,7 +83,8 @@ class Workers:
         if self._client is not None:
             await self._client.aclose()
 
-    async def _ask(self, url: str, headers: dict[str, str]) -> "httpx.Response | None":
+    async def _ask(self, url: str, headers: dict[str, str]) -> "list[httpx.Response] | None":
+        """Give its answer, if it has one; None: it can't be heard."""
         import httpx  # noqa: PLC0415 - a process that is alone needs no client
 
         if self._client is None:
@@ -93,9 +101,9 @@ class Workers:
             async with asyncio.timeout(PATIENCE_S):  # httpx's is for each step
                 answer = await self._client.get(url, headers=headers)
             if answer.status_code == _NOT_FOUND:
-                return None
+                return []
             answer.raise_for_status()
         except (httpx.HTTPError, TimeoutError) as error:
             log.warning("worker left out", url=url, error=repr(error))
             return None
-        return answer
+        return [answer]

@@ -290,10 +290,13 @@ class Ingest:
 
     async def _ask_others(self, transaction_id: str, request: Request) -> Response:
         path = WORKER_PATH + quote(transaction_id, safe="")
-        found = await self._workers.ask(path, request)
-        if not found:
+        heard = await self._workers.ask(path, request)
+        if not heard.answers and heard.unheard:
+            raise Problem(OVERLOADED, "a process of the gateway that may know it does not answer")
+        if not heard.answers:
             raise self._unknown()
-        answer = min(found, key=lambda each: each.status_code)  # decided (200) before pending (202)
+        # Decided (200) before pending (202).
+        answer = min(heard.answers, key=lambda each: each.status_code)
         headers = {name: answer.headers[name] for name in _PASSED_ON if name in answer.headers}
         return Response(answer.content, answer.status_code, headers)
 

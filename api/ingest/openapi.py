@@ -190,6 +190,10 @@ def _get(settings: ApiSettings) -> dict[str, Any]:
                 "Not known, or longer ago than this process remembers.",
                 problems.UNKNOWN_TRANSACTION,
             ),
+            "503": problem(
+                "Not known here, and another process of the gateway does not answer.",
+                problems.OVERLOADED,
+            ),
         },
     }
 

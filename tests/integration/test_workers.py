@@ -51,8 +51,8 @@ def test_what_one_process_took_is_pending_at_each(parts: Parts) -> None:
             assert look_up(each, ID).json()["verdict"]["decision"] == "fraud"
 
 
-def test_a_dead_process_is_left_out(parts: Parts) -> None:
-    """Those that are left answer by what they know."""
+def test_what_a_dead_process_may_know_is_not_called_unknown(parts: Parts) -> None:
+    """Its client is to ask again, for it comes back, or another tells the verdict."""
     _, own = parts.gateway(workers=2)
     with client(own[1]) as other:
         with client(own[0]) as one:
@@ -60,7 +60,9 @@ def test_a_dead_process_is_left_out(parts: Parts) -> None:
         assert look_up(other, ID).status_code == 202
         parts.running[0].kill()
         parts.running[0].wait()
-        assert look_up(other, ID).json()["code"] == "unknown-transaction"
+        answer = look_up(other, ID)
+    assert (answer.status_code, answer.json()["code"]) == (503, "overloaded")
+    assert answer.headers["retry-after"] == "1"
 
 
 def test_what_one_asks_another_counts_once(parts: Parts) -> None:
