@@ -2,8 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
-# A test waits for half of its time: half as many again as there are cores.
-WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) \* 3 / 2)
+# A test waits for half of its time: two at a time for each core.
+WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) \* 2)
 # The tests start some 300 processes. Each would compile our modules anew, a fifth of its start.
 unexport PYTHONDONTWRITEBYTECODE
 
