@@ -12,6 +12,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import chain
 from typing import Any, Final, NamedTuple
 
 import structlog
@@ -132,11 +133,13 @@ class Source:
         failures = [error for task in done if (error := task.exception()) is not None]
         if failures:
             raise failures[0]
-        chunks = [chunk for task in done for chunk in self._chunks(task.result())]
-        for chunk in chunks:
+        chunks = []
+        # One by one: where a partition has changed its leader, both may have answered just now.
+        for chunk in chain.from_iterable(self._chunks(task.result()) for task in done):
             # Behind all others: in a request the first come first, up to its most bytes.
             del self._positions[chunk.place]
             self._positions[chunk.place] = chunk.next_offset
+            chunks.append(chunk)
         if any(chunk.lag for chunk in chunks):
             self._fetch()
         return chunks

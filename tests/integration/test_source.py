@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import NewTopic
+from confluent_kafka import Producer
 
 from wire import kafka
 from wire.errors import RecordsGoneError
@@ -101,3 +102,33 @@ async def test_no_partition_waits_for_the_back_log_of_others(
     turns = [chunk.place.partition for several in chunks for chunk in several]
     assert (sorted(turns[:4]), sorted(turns[4:])) == ([0, 1, 2, 3], [0, 1, 2, 3])
     assert [source.standings[TopicPartition(topic, p)].lag for p in range(4)] == [0, 0, 0, 0]
+
+
+async def test_what_two_brokers_answer_at_once_comes_once(
+    kafka_settings: TopicSettings, client: kafka.RawClient
+) -> None:
+    """While a partition changes its leader, the last one and the next may both be asked."""
+    place = TopicPartition(kafka_settings.transactions_topic, 0)
+    source = Source(client, LIMITS._replace(wait_ms=10_000))
+    source.seek(place, 0)
+    await begun(source)
+    brokers, partitions = client.cluster._brokers, client.cluster._partitions[place.topic]
+    [last] = brokers.values()
+    brokers[last.nodeId + 1] = last._replace(nodeId=last.nodeId + 1)  # the same one once more
+    partitions[0] = partitions[0]._replace(leader=last.nodeId + 1)
+    await begun(source)
+    producer = Producer({"bootstrap.servers": kafka_settings.kafka_broker_url, "acks": "all"})
+    for partition in (0, 1):
+        # The loop stands still meanwhile, so that it finds both answers when it goes on.
+        producer.produce(place.topic, b"once", partition=partition)
+        assert producer.flush(DEADLINE_S) == 0
+    chunks = await source.read()
+    await source.stop()
+    assert [record.value for chunk in chunks for record in chunk.records] == [b"once"]
+
+
+async def begun(source: Source) -> None:
+    """Have it ask all brokers that lead something, and leave before they answer."""
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.3):
+            await source.read()
