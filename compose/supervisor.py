@@ -110,7 +110,9 @@ class _Kept:
     def _on_end(self, task: asyncio.Task[None]) -> None:
         """Give up a part that the system would not start (no memory, no file handles)."""
         error = None if task.cancelled() else task.exception()
-        if error is not None and not self._failed.done():
+        if isinstance(error, OSError):
+            self._give_up(f"can't be started: {error.strerror}")
+        elif error is not None and not self._failed.done():
             self._failed.set_exception(error)
 
     async def _pause(self, pause: float) -> None:

@@ -127,11 +127,11 @@ async def test_kill_reaches_a_part_that_is_being_stopped(tmp_path: Path) -> None
 
 
 async def test_a_part_that_cannot_be_started_is_told(tmp_path: Path) -> None:
-    """What the system refuses ends the stack with its cause instead of a silent wait."""
+    """What the system refuses ends the stack with its name and cause instead of a silent wait."""
     supervisor = Supervisor()
     supervisor.start(Part("part", ("true",), tmp_path / "part.log", pass_fds=(99_999,)))
     async with asyncio.timeout(DEADLINE_S):
-        with pytest.raises(OSError, match="descriptor"):
+        with pytest.raises(PartFailedError, match=r"^part can't be started: Bad file descriptor$"):
             await supervisor.failure()
     await supervisor.stop()
 
