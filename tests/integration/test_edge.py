@@ -3,7 +3,6 @@
 import asyncio
 import json
 import socket
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -248,10 +247,9 @@ def test_no_header_makes_it_fail(
 
 
 def test_a_header_that_trickles_or_never_comes_is_given_up(shared_settings: TopicSettings) -> None:
-    """408 for what was begun, the end for what was not; and others are served meanwhile."""
+    """408 for what was begun, the end for what was not; and others are served after it."""
     with gateways(shared_settings, api_header_timeout=0.5) as (process,):
         asyncio.run(process.ready())
-        began = time.monotonic()
         assert said(process) == b""
         answer = said(process, b"GET /healthz HTTP/1.1\r\nHost: loc")
         assert problem_of(answer)["code"] == "header-timeout"
@@ -268,7 +266,6 @@ def test_a_header_that_trickles_or_never_comes_is_given_up(shared_settings: Topi
                     continue
             assert got.startswith(b"HTTP/1.1 408 ")
         assert httpx.get(process.url + "/healthz", verify=TRUST).status_code == 200
-        assert time.monotonic() > began
 
 
 @pytest.mark.parametrize(
