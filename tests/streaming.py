@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -264,10 +263,3 @@ async def begun(reader: Reader) -> Reader:
     while reader.last_id is None:
         await reader.block()
     return reader
-
-
-def receive_buffer(size: int) -> socket.socket:
-    """Make a socket that takes little before its sender has to wait."""
-    made = socket.socket()
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
-    return made

@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import collect_hosts, create_conn
-from aiokafka.errors import KafkaConnectionError, KafkaError
+from aiokafka.errors import KafkaError
 from aiokafka.protocol.metadata import MetadataRequest
 
 from wire import access, tls
@@ -47,13 +47,6 @@ class RawClient(AIOKafkaClient):  # type: ignore[misc] # untyped library
     async def stop(self) -> None:
         """Disconnect."""
         await self.close()
-
-
-class Stoppable(Protocol):
-    """A producer or consumer."""
-
-    async def stop(self) -> None:
-        """Disconnect, delivering what is pending."""
 
 
 C = TypeVar("C", bound=Client)
@@ -110,7 +103,7 @@ async def start(
                 if settings is not None and settings.kafka_sasl_mechanism == "OAUTHBEARER":
                     # aiokafka 0.14 takes a token for accepted as soon as it is sent.
                     await _check_access(settings)
-        except (KafkaConnectionError, KafkaError, OSError) as error:
+        except (KafkaError, OSError) as error:
             await close(client)
             if settings is not None:
                 await _check_access(settings, error)

@@ -98,7 +98,7 @@ class Feed:
                 await self._follow()
             except ReaderError:
                 raise
-            except (FraudstreamError, KafkaError, OSError, TimeoutError) as error:
+            except (FraudstreamError, KafkaError, OSError) as error:
                 cause = access.refused(error, self._settings) or repr(error)
                 log.warning("feed broke off", topic=self.name, error=str(cause), retry_in_s=pause)
             except asyncio.CancelledError:

@@ -58,7 +58,6 @@ async def serve(
     application = app.create(settings)
     config = configured(wrap(application), application.gateway)
     server = uvicorn.Server(config)
-    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
     running = asyncio.create_task(server.serve(sockets=[sock]))
     url = f"http://127.0.0.1:{sock.getsockname()[1]}"
     try:

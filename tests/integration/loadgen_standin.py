@@ -172,7 +172,6 @@ async def serving(standin: Standin, port: int = 0) -> AsyncIterator[Standin]:
         timeout_graceful_shutdown=1,
     )
     server = uvicorn.Server(config)
-    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
     serve = asyncio.create_task(server.serve([sock]))
     try:
         yield standin
