@@ -19,8 +19,7 @@ from starlette.responses import Response
 
 from api.edge import headers
 from api.problems import NOT_FOUND, Problem
-
-STREAM_NAMES: Final = ("all", "fraud", "legit")
+from api.streams.position import STREAMS
 
 DIGEST_LENGTH: Final = 12
 MEDIA_TYPES: Final[Mapping[str, str]] = {
@@ -152,7 +151,7 @@ def _page(template: str, name: str = "") -> Asset:
         "title": f"{name.capitalize()} verdicts",
         **{
             f"current_{page}": 'aria-current="page"' if page == name else ""
-            for page in ("", *STREAM_NAMES)
+            for page in ("", *STREAMS)
         },
     }
     header = Template(_files()["header.html"].decode()).substitute(values)

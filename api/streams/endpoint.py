@@ -31,9 +31,8 @@ from api.streams.eventstream import EventStream
 from api.streams.hub import Hub
 from api.streams.position import STREAMS, Position, decode
 from wire.audit import Audit
+from wire.messages import LATEST_MS
 
-MAX_UNIX_MS: Final = 253_402_300_799_999
-"""The last millisecond of the year 9999."""
 _RFC3339: Final = re.compile(
     r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII
 )
@@ -145,7 +144,7 @@ def _position(text: str, stream: str) -> Position:
 def _since(text: str) -> int | Literal["earliest"]:
     if text == "earliest":
         return "earliest"
-    if _UNIX_MS.fullmatch(text) and int(text) <= MAX_UNIX_MS:
+    if _UNIX_MS.fullmatch(text) and int(text) <= LATEST_MS:
         return int(text)
     text = _SPACE_FOR_PLUS.sub("+", text)  # what `+` means in a query unless it is written %2B
     if _RFC3339.fullmatch(text):

@@ -10,7 +10,7 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextvars import Context
 from typing import Any, Final
 
@@ -31,7 +31,6 @@ from api.streams.ring import Ring
 from api.streams.subscription import Cause, Subscription
 from wire.metrics import SECONDS, Histogram
 
-__all__ = ["Event", "Hub"]
 log = structlog.get_logger(__name__)
 
 SWEEP_EVERY_S: Final = 0.5
@@ -86,7 +85,11 @@ class Hub:
         feeds = [feed.run() for feed in self.feeds.values()]
         work = [
             *feeds,
-            *(keep(part, self._cut_all) for part in (self._seal_as_it_comes, self._sweep)),
+            # Some clients have what others lack when one of these fails: they resume by their ids.
+            *(
+                keep(part, lambda: _cut(self.members, Cause.BROKEN))
+                for part in (self._seal_as_it_comes, self._sweep)
+            ),
         ]
         self._tasks = [asyncio.create_task(part) for part in work]
         for task in self._tasks:
@@ -285,11 +288,6 @@ class Hub:
                 if now >= member.ends_at:
                     member.close(Cause.LIFE)
 
-    def _cut_all(self) -> None:
-        """Cut all clients off, as some have what others lack: they resume by their positions."""
-        for member in list(self.members):
-            member.cut(Cause.BROKEN)
-
     def _ended(self, task: asyncio.Task[None]) -> None:
         """End the streams if a part ended unasked: they must not look alive and be silent."""
         if not task.cancelling():
@@ -307,9 +305,9 @@ class Hub:
         for member in members:
             member.close(Cause.DRAIN)
         assert self._loop is not None  # noqa: S101 - drained only after start
-        self._loop.call_later(self.settings.stream_drain_seconds, _cut_all, members)
+        self._loop.call_later(self.settings.stream_drain_seconds, _cut, members, Cause.DRAIN)
 
 
-def _cut_all(members: Sequence[Subscription]) -> None:
-    for member in members:
-        member.cut(Cause.DRAIN)
+def _cut(members: Iterable[Subscription], cause: Cause) -> None:
+    for member in list(members):
+        member.cut(cause)
