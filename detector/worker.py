@@ -31,7 +31,7 @@ from detector.settings import DetectorSettings
 from detector.states import MOVING, State, States
 from detector.windows import WindowLimits
 from detector.writer import Writer
-from wire import access, kafka
+from wire import access, kafka, topics
 from wire.errors import StuckError
 from wire.messages import instant
 from wire.records import Record
@@ -177,13 +177,8 @@ class Worker:
 
     async def _connected(self, stack: AsyncExitStack) -> kafka.RawClient:
         settings = self._settings
-        topics = (
-            settings.transactions_topic,
-            settings.legit_topic,
-            settings.fraud_topic,
-            settings.dead_letter_topic,
-        )
-        client = await kafka.start(lambda: kafka.client(settings, topics), patience=self._silence_s)
+        names = topics.names(settings)
+        client = await kafka.start(lambda: kafka.client(settings, names), patience=self._silence_s)
         stack.push_async_callback(kafka.close, client)
         return client
 
