@@ -1,0 +1,1 @@
+"""The detector: reads transactions, decides by rules, writes verdicts, each exactly once."""

@@ -1,0 +1,1 @@
+"""The load generator: simulates accounts, drives traffic, measures and verifies."""

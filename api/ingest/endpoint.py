@@ -135,7 +135,7 @@ class Ingest:
         self._verdicts.saw(events)
 
     def routes(self) -> APIRouter:
-        """Make the routes; POST is a bare ASGI route, described in schemas.py."""
+        """Make the routes; POST is a bare ASGI route, described in openapi.py."""
         router = APIRouter()
         router.routes.append(Route("/transactions", _Endpoint(self), methods=["POST"]))
 

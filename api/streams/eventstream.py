@@ -6,7 +6,7 @@ went away or that the server shuts down. Two things are done otherwise, for the 
 1. Its response runs four tasks in a group, which comes to 51 KB for an idle client; here its parts
    run in two tasks, 25 KB: heartbeats and the wait for shutdown are one each for all streams.
 2. A subscription stands between: it bounds what waits for a client, and reaches the connection
-   to write one chunk to all, or to cut off a client that doesn't read (api.protocol).
+   to write one chunk to all, or to cut off a client that doesn't read (api.transport).
 """
 
 import asyncio

@@ -11,7 +11,7 @@ from detector.windows import Windows
 
 
 class Velocity(Rule):
-    """Hits an account's transactions beyond `limit` within `window`, this one included."""
+    """Hits an account's transactions beyond `limit` `within` a time, this one included."""
 
     kind: Literal["velocity"]
     within: Duration
