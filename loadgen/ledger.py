@@ -11,7 +11,8 @@ from decimal import Decimal
 from typing import Final
 
 from loadgen.measure import Tally
-from loadgen.payments import LABELS, Expectation
+from loadgen.payments import Expectation
+from loadgen.scenarios import LABELS
 
 _ACCEPTED: Final = 1
 _DECIDED: Final = 2

@@ -5,16 +5,8 @@ from typing import Final, Literal, NamedTuple
 
 ORDINARY: Final = "ordinary"
 """Label of a payment that belongs to no fraud scenario."""
-LABELS: Final = (
-    ORDINARY,
-    "over_limit",
-    "burst",
-    "structuring",
-    "takeover",
-    "mule",
-    "fraud",
-)
-"""All labels: ordinary, the simulated scenarios, and fraud of no named kind in replayed files."""
+FRAUD: Final = "fraud"
+"""Label of fraud of no named kind, in replayed files."""
 
 Expectation = Decimal | Literal["unknown"]
 """Amounts above it are expected to be fraud and the others legit; or nothing is expected."""

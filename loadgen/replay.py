@@ -13,7 +13,7 @@ import structlog
 
 from loadgen.errors import ReplayError
 from loadgen.measure import Tally
-from loadgen.payments import ORDINARY, Payment, Shot
+from loadgen.payments import FRAUD, ORDINARY, Payment, Shot
 from wire.errors import MessageError
 from wire.messages import EARLIEST_MS, LATEST_MS, Transaction, decode_transaction, encode
 
@@ -22,7 +22,6 @@ LOGGED_LINES: Final = 10
 """Unreadable lines that get a log line of their own; all are counted."""
 SECONDS_PER_STEP: Final = 3600.0
 """PaySim: one step is an hour of the simulation."""
-_FRAUD: Final = "fraud"
 _WRITTEN: Final = (str, int, float)
 """What a name or a number may be written as in JSON."""
 _NOT_FRAUD: Final = frozenset({"", "0", "0.0", "false", "no", ORDINARY, "legit"})
@@ -225,4 +224,4 @@ def _payment(row: Mapping[str, Any], columns: Columns) -> Payment:
 
 def _label(row: Mapping[str, Any], columns: Columns) -> str:
     text = str(row.get(columns.label) or "") if columns.label else ""
-    return ORDINARY if text.lower() in _NOT_FRAUD else _FRAUD
+    return ORDINARY if text.lower() in _NOT_FRAUD else FRAUD

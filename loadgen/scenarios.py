@@ -1,11 +1,11 @@
-"""The fraud scenarios: how each shows in payments, and how many it takes on average."""
+"""The fraud scenarios: how each shows in payments, how many it takes, and how often it comes."""
 
 import random
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Final, NamedTuple
 
-from loadgen.payments import Account, Payment, money
+from loadgen.payments import FRAUD, ORDINARY, Account, Payment, money
 
 LIMIT: Final = 900
 """The amount that scenarios know of: over it, or just under it."""
@@ -31,11 +31,9 @@ class Scenario(NamedTuple):
     label: str
     payments: float
     """Payments it takes on average."""
+    share: float
+    """Share of all payments that belong to it."""
     play: Callable[[Scene], Story]
-
-    def __call__(self, scene: Scene) -> Story:
-        """Play it once."""
-        return self.play(scene)
 
 
 def _over_limit(scene: Scene) -> Story:
@@ -92,13 +90,12 @@ def _payment(scene: Scene, amount: Decimal, target: Account, label: str) -> Paym
     return Payment(scene.actor.name, target.name, amount, scene.actor.currency, label)
 
 
-SCENARIOS: Final = {
-    scenario.label: scenario
-    for scenario in (
-        Scenario("over_limit", 1, _over_limit),
-        Scenario("burst", 14, _burst),
-        Scenario("structuring", 6, _structuring),
-        Scenario("takeover", 4, _takeover),
-        Scenario("mule", 9, _mule),
-    )
-}
+SCENARIOS: Final = (
+    Scenario("over_limit", 1, 0.022, _over_limit),
+    Scenario("burst", 14, 0.005, _burst),
+    Scenario("structuring", 6, 0.005, _structuring),
+    Scenario("takeover", 4, 0.004, _takeover),
+    Scenario("mule", 9, 0.004, _mule),
+)
+LABELS: Final = (ORDINARY, *(each.label for each in SCENARIOS), FRAUD)
+"""All that a payment can have."""

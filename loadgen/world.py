@@ -2,21 +2,20 @@
 
 Accounts differ in how often they pay, in their usual amounts (log-normal: most are small, the
 tail is heavy), their home currency, the counterparties they know and the hour they are awake.
-Fraud scenarios are woven in at set shares. The same seed and the same times give the same
-payments. With the default mix 2 to 4 % of all amounts are above 900.
+Fraud scenarios are woven in at their shares. The same seed and the same times give the same
+payments. Of all amounts 2 to 4 % are above 900.
 """
 
 import heapq
 import math
 import random
 from bisect import bisect
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from itertools import accumulate, count
-from types import MappingProxyType
 from typing import Final
 
 from loadgen.payments import ORDINARY, Account, Payment, Shot, money
-from loadgen.scenarios import SCENARIOS, Scene
+from loadgen.scenarios import SCENARIOS, Scenario, Scene
 
 CURRENCIES: Final = ("EUR", "EUR", "EUR", "EUR", "EUR", "GBP", "USD", "CHF")
 """Home currencies, as often as they stand here: all near par, so that a limit means the same."""
@@ -35,31 +34,18 @@ ASLEEP: Final = 0.05
 SECONDS_PER_HOUR: Final = 3600
 HOURS: Final = 24
 
-DEFAULT_MIX: Final[Mapping[str, float]] = MappingProxyType(
-    {
-        "over_limit": 0.022,
-        "burst": 0.005,
-        "structuring": 0.005,
-        "takeover": 0.004,
-        "mule": 0.004,
-    }
-)
-"""Share of all payments that belong to each scenario."""
-
 
 class World:
     """Accounts and their payments; one object gives one sequence."""
 
-    def __init__(
-        self, seed: int, *, accounts: int = 10_000, mix: Mapping[str, float] = DEFAULT_MIX
-    ) -> None:
+    def __init__(self, seed: int, *, accounts: int = 10_000) -> None:
         self._rng = random.Random(seed)  # noqa: S311 - a simulation
         self.accounts = [self._account(number, accounts) for number in range(accounts)]
         self._cumulative: list[float] = []
         self._hour = -1
         self._planned: list[tuple[float, int, Payment]] = []
         self._order = count()
-        self._scenarios = [(chance, SCENARIOS[name]) for name, chance in _chances(mix)]
+        self._scenarios = list(_chances())
 
     def payment(self, at: float) -> Payment:
         """Draw the payment made at a time of the world's clock (seconds); times must not fall."""
@@ -68,7 +54,7 @@ class World:
         draw = self._rng.random()
         for chance, scenario in self._scenarios:
             if draw < chance:
-                return self._begin(scenario(self._scene(at)), at)
+                return self._begin(scenario.play(self._scene(at)), at)
             draw -= chance
         return self._ordinary(self._awake(at))
 
@@ -138,11 +124,11 @@ def _activity(account: Account, hour: int) -> float:
     return account.activity * (ASLEEP + (1 - ASLEEP) * swing)
 
 
-def _chances(mix: Mapping[str, float]) -> Iterator[tuple[str, float]]:
+def _chances() -> Iterator[tuple[float, Scenario]]:
     """Turn shares of payments into chances that a scenario begins with a free draw.
 
     A scenario of n payments takes n-1 later draws that are then not free.
     """
-    taken = sum(share * (1 - 1 / SCENARIOS[name].payments) for name, share in mix.items())
-    for name, share in mix.items():
-        yield name, share / SCENARIOS[name].payments / (1 - taken)
+    taken = sum(each.share * (1 - 1 / each.payments) for each in SCENARIOS)
+    for each in SCENARIOS:
+        yield each.share / each.payments / (1 - taken), each

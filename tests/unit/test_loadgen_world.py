@@ -8,7 +8,8 @@ import pytest
 
 from loadgen import schedule
 from loadgen.payments import ORDINARY, Payment
-from loadgen.world import DEFAULT_MIX, World
+from loadgen.scenarios import SCENARIOS
+from loadgen.world import World
 from wire.messages import Transaction, encode
 from wire.posted import accept
 
@@ -57,8 +58,8 @@ def test_two_to_four_percent_are_above_900(seed: int) -> None:
 def test_each_scenario_takes_its_share(many: list[Payment]) -> None:
     """Within half of the set share once the first minute is over."""
     labels = Counter(payment.label for payment in many[40_000:])
-    for label, share in DEFAULT_MIX.items():
-        assert labels[label] / 40_000 == pytest.approx(share, rel=0.5)
+    for each in SCENARIOS:
+        assert labels[each.label] / 40_000 == pytest.approx(each.share, rel=0.5)
 
 
 def test_structuring_stays_just_under_the_limit(many: list[Payment]) -> None:
