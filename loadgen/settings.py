@@ -7,7 +7,6 @@ settings or nothing to talk to, 130 stopped at once by a second signal.
 
 import math
 import secrets
-from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
@@ -27,7 +26,7 @@ from pydantic_settings import NoDecode
 from loadgen import schedule, thresholds
 from loadgen.payments import Expectation
 from loadgen.thresholds import Threshold
-from wire.messages import LATEST_MS, instant
+from wire.moments import Since
 from wire.options import Option
 from wire.settings import KafkaSettings
 
@@ -61,24 +60,6 @@ def _address(text: str) -> str:
     if url.username or url.password or url.query or url.fragment:
         raise ValueError("expected http[s]://HOST[:PORT][/PATH]; a credential goes by a token")
     return str(url).rstrip("/")
-
-
-def _since(text: str) -> datetime | None:
-    if text == "earliest":
-        return None
-    if text.isdecimal():
-        if int(text) > LATEST_MS:
-            raise ValueError("a time is not beyond the year 9999")
-        return instant(int(text))
-    found = datetime.fromisoformat(text)
-    if found.tzinfo is None:
-        raise ValueError("a time needs an offset, such as +00:00 or Z")
-    return found
-
-
-def _checked_since(text: str) -> str:
-    _since(text)
-    return text
 
 
 class LoadgenSettings(KafkaSettings):
@@ -285,9 +266,8 @@ class LoadgenSettings(KafkaSettings):
 class VerifySettings(KafkaSettings):
     """Which stretch of the log to audit, and what to expect of it."""
 
-    verify_since: Annotated[str, AfterValidator(_checked_since), Option("--since")] = Field(
-        "earliest",
-        description="from when on: earliest, RFC 3339, or Unix time in milliseconds",
+    verify_since: Annotated[Since, Option("--since")] = Field(
+        None, description="audit from this time on: RFC 3339, Unix ms, or earliest"
     )
     verify_duration: Annotated[float, Option("--duration")] = Field(
         0.0,
@@ -320,8 +300,3 @@ class VerifySettings(KafkaSettings):
     verify_json: Annotated[bool, Option("--json")] = Field(
         False, description="print the findings as one JSON object"
     )
-
-    @property
-    def since(self) -> datetime | None:
-        """From when on; None for the beginning."""
-        return _since(self.verify_since)

@@ -104,7 +104,8 @@ class Reading:
             duplicates_ms=self._duplicates // timedelta(milliseconds=1),
             expect=settings.verify_expect,
         )
-        self._since = settings.since or _EVER
+        since_ms = settings.verify_since
+        self._since = _EVER if since_ms is None else instant(since_ms)
         self._latest = _EVER
         self._idle = 0
         self._is_at_end = False

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import typer
-from pydantic import SecretStr
+from pydantic import BeforeValidator, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
@@ -119,6 +119,8 @@ def _shown(default: Any) -> str | bool:
 
 
 def _metavar(field: FieldInfo) -> str:
+    if any(isinstance(mark, BeforeValidator) for mark in field.metadata):
+        return "TEXT"  # which comes to something else
     choices = get_args(field.annotation)
     if choices and all(isinstance(choice, str) for choice in choices):
         return "|".join(choices)

@@ -1,39 +1,14 @@
 """What a backtest needs to know: which rules, over which records, compared with what."""
 
-from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, FilePath, model_validator
+from pydantic import Field, FilePath, model_validator
 
 from detector.windows import DEFAULT_LIMITS
-from wire.messages import LATEST_MS
+from wire.moments import Since, Until
 from wire.options import Option
 from wire.settings import KafkaSettings
-
-EARLIEST: Final = "earliest"
-LATEST: Final = "latest"
-
-
-def _instant(value: object) -> object:
-    """Read a time as milliseconds since the epoch, or None for no limit."""
-    if value in (EARLIEST, LATEST, None):
-        return None
-    text = str(value)
-    if text.isascii() and text.isdigit():
-        if int(text) > LATEST_MS:
-            raise ValueError("a time is not beyond the year 9999")
-        return int(text)
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise ValueError("expected RFC 3339 with offset, or milliseconds since the epoch")
-    return int(moment.timestamp() * 1000)
-
-
-Instant = Annotated[int | None, BeforeValidator(_instant)]
 
 
 class BacktestSettings(KafkaSettings):
@@ -58,10 +33,10 @@ class BacktestSettings(KafkaSettings):
     backtest_input: Annotated[FilePath | None, Option("--input")] = Field(
         None, description="read a .csv or .jsonl file and not the transactions topic"
     )
-    backtest_since: Annotated[Instant, Option("--since")] = Field(
+    backtest_since: Annotated[Since, Option("--since")] = Field(
         None, description="judge from this time on: RFC 3339, Unix ms, or earliest"
     )
-    backtest_until: Annotated[Instant, Option("--until")] = Field(
+    backtest_until: Annotated[Until, Option("--until")] = Field(
         None, description="judge up to this time: RFC 3339, Unix ms, or latest"
     )
     backtest_examples: Annotated[int, Option("--examples")] = Field(

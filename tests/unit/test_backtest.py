@@ -217,6 +217,12 @@ def test_times_are_milliseconds():
     assert settings(since="earliest", until="latest").backtest_since is None
 
 
+def test_a_range_does_not_end_at_the_beginning():
+    """Nor was that what it meant: all was judged."""
+    with pytest.raises(SettingsError, match=r"BACKTEST_UNTIL='earliest'.*or latest"):
+        settings(until="earliest")
+
+
 def test_times_are_of_the_calendar():
     """Kafka could not be asked for others."""
     with pytest.raises(SettingsError, match=r"BACKTEST_UNTIL.*year 9999"):

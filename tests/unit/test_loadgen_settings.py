@@ -88,6 +88,7 @@ def test_an_audit_has_the_duplicates_window_of_the_shipped_rules() -> None:
 
 def test_a_time_to_verify_from_is_read() -> None:
     """Each form."""
-    assert load(VerifySettings).since is None
-    by_number = load(VerifySettings, verify_since="1767312000000").since
-    assert by_number == load(VerifySettings, verify_since="2026-01-02T01:00:00+01:00").since
+    assert load(VerifySettings, verify_since="earliest").verify_since is None
+    assert load(VerifySettings, verify_since="1767312000000").verify_since == 1_767_312_000_000
+    by_name = load(VerifySettings, verify_since="2026-01-02T01:00:00+01:00")
+    assert by_name.verify_since == 1_767_312_000_000
