@@ -1,4 +1,4 @@
-"""TLS towards Kafka: whom to trust, and who we are, from PEM files."""
+"""TLS from our side, towards Kafka above all: whom to trust, and who we are, from PEM files."""
 
 import ssl
 from pathlib import Path

@@ -222,7 +222,8 @@ def test_loadgen_trusts_a_file(served: Served) -> None:
     empty.write_text("")
     none = served.run.start(*argv, "--cafile", str(empty))
     assert none.wait() == 2
-    assert "has no authorities" in none.output
+    assert none.output.startswith(f"error: LOADGEN_CAFILE={empty}: ")
+    assert none.output.endswith("; expected certificates of authorities\n")
 
 
 def test_what_can_not_be_served_is_told(served: Served) -> None:
