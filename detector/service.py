@@ -35,8 +35,7 @@ from detector.states import State
 from detector.worker import Worker
 from wire import access, kafka, logs, topics, tracing
 from wire import audit as audit_log
-from wire.errors import AccessError, BrokerUnreachableError, StuckError
-from wire.metrics import MetricsError
+from wire.errors import AccessError, BrokerUnreachableError, MetricsError, StuckError
 
 if TYPE_CHECKING:
     from detector.tracing import DetectorTracing

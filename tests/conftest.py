@@ -19,6 +19,7 @@ from compose import aot, jars
 from tests import session_kafka
 from tests.cluster import Cluster
 from wire import topics
+from wire.errors import TopicsError
 from wire.settings import TopicSettings
 
 READ_TIMEOUT_S = 60
@@ -123,7 +124,7 @@ async def own_settings(own_broker: Cluster) -> TopicSettings:
     async with asyncio.timeout(READ_TIMEOUT_S):
         while True:
             # One that hung answers, and is then fenced for a moment: it has missed its session.
-            with contextlib.suppress(topics.TopicsError):
+            with contextlib.suppress(TopicsError):
                 await topics.ensure(settings)
                 return settings
 

@@ -4,6 +4,8 @@ FraudstreamError
 ├── SettingsError           a setting is missing or malformed; names variable, value and expectation
 ├── MessageError            bytes that are no transaction or verdict; carries the field errors
 ├── BrokerUnreachableError  no Kafka broker answered within the time given
+├── TopicsError             the topics can't be had as wanted; names the topic and the cause
+├── MetricsError            the metrics can't be served at the address that is set
 ├── AuditError              the audit log can't be written
 ├── OutputError             standard output can't be written
 ├── AccessError             Kafka does not let us in, or not do what we asked; says who lacks what
@@ -50,6 +52,14 @@ class MessageError(FraudstreamError):
 
 class BrokerUnreachableError(FraudstreamError):
     """No Kafka broker answered within the time given."""
+
+
+class TopicsError(FraudstreamError):
+    """The topics can't be had as wanted; the text names the topic and the cause."""
+
+
+class MetricsError(FraudstreamError):
+    """The metrics can't be served at the address that is set."""
 
 
 class AuditError(FraudstreamError):

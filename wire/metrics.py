@@ -25,7 +25,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar
 
-from wire.errors import FraudstreamError
+from wire.errors import MetricsError
 
 SECONDS: Final = (
     0.001,
@@ -49,10 +49,6 @@ RECORDS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000)
 
 Value = float | Mapping[str, float] | Mapping[int, float]
 """One number, or one for each value of a label."""
-
-
-class MetricsError(FraudstreamError):
-    """The metrics can't be served at the address that is set."""
 
 
 class Histogram:

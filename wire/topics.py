@@ -15,7 +15,7 @@ from aiokafka.errors import (
 )
 
 from wire import access, kafka, offsets, retention
-from wire.errors import FraudstreamError
+from wire.errors import TopicsError
 from wire.settings import KafkaSettings, TopicSettings
 
 log = structlog.get_logger(__name__)
@@ -25,10 +25,6 @@ LOG_EVERY_S: Final = 5.0
 MS_PER_HOUR: Final = 3_600_000
 DEAD_LETTER_MAX_BYTES: Final = 1_048_588 + 65_536
 """Largest dead letter: Kafka's default for other records, and room for its headers."""
-
-
-class TopicsError(FraudstreamError):
-    """The topics can't be had as wanted; names the topic and the cause."""
 
 
 def names(settings: KafkaSettings) -> tuple[str, str, str, str]:

@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 from tests.cluster import Cluster
 from tests.conftest import topic_settings
 from wire import topics
+from wire.errors import TopicsError
 
 
 async def test_topics_that_are_made_can_be_used_at_once(kafka_address: str) -> None:
@@ -60,7 +61,7 @@ async def test_offsets_that_go_before_the_records_are_warned_of(
 async def test_no_topic_is_made_that_would_take_no_record(kafka_address: str) -> None:
     """Kafka makes one that asks for more replicas than it has."""
     settings = topic_settings(kafka_address, replication=1, min_insync_replicas=2)
-    with pytest.raises(topics.TopicsError, match="MIN_INSYNC_REPLICAS=2"):
+    with pytest.raises(TopicsError, match="MIN_INSYNC_REPLICAS=2"):
         await topics.ensure(settings)
 
 
@@ -75,7 +76,7 @@ async def test_brokers_that_can_t_be_reached_by_their_own_names_are_named(
     cluster.listen(f"PROXIED://{address}", "PROXIED://kafka.invalid:9")
     await cluster.start()
     settings = topic_settings(address)
-    with pytest.raises(topics.TopicsError, match=r"kafka\.invalid:9"):
+    with pytest.raises(TopicsError, match=r"kafka\.invalid:9"):
         await topics.ensure(settings)
     with capture_logs() as logged, pytest.raises(TimeoutError):
         async with asyncio.timeout(1):
