@@ -1,15 +1,12 @@
-"""`POST /transactions` and `GET /transactions/{id}`: in over HTTP, into Kafka, answered for."""
+"""`POST /transactions`: in over HTTP, into Kafka, answered for."""
 
 import asyncio
 import time
 from collections.abc import Awaitable, Sequence
 from typing import Final
-from urllib.parse import quote
 
 import structlog
-from fastapi import APIRouter, Request
-from starlette.convertors import PathConvertor, register_url_convertor
-from starlette.responses import Response
+from fastapi import APIRouter
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
@@ -22,10 +19,11 @@ from api.ingest.budget import Budget, Hold
 from api.ingest.counts import Counts, Deliveries
 from api.ingest.direct import Direct
 from api.ingest.failures import invalid, undelivered
+from api.ingest.lookup import LookUps
 from api.ingest.outbox import Outbox, RecordTrace
 from api.ingest.verdicts import Verdicts
 from api.masking import Masking, Viewer
-from api.problems import BODY_TIMEOUT, INTERNAL, OVERLOADED, TOO_LARGE, UNKNOWN_TRANSACTION, Problem
+from api.problems import BODY_TIMEOUT, INTERNAL, OVERLOADED, TOO_LARGE, Problem
 from api.settings import ApiSettings
 from api.streams.event import Event
 from api.transport import connection_of, is_whole
@@ -34,20 +32,8 @@ from wire.errors import MessageError
 from wire.posted import accept
 
 log = structlog.get_logger(__name__)
-WORKER_PATH: Final = "/worker/transactions/"
-"""Where one process tells what it knows of a transaction, without asking the others."""
-_PASSED_ON: Final = ("content-type", "cache-control", "retry-after")
 STOP_MARGIN_S: Final = 0.5
 """What is left of the shutdown grace for writing the last answers."""
-
-
-class _Anything(PathConvertor):
-    """What is left of a path, line feeds and all, so that every unknown id is told as one."""
-
-    regex = "(?s:.*)"
-
-
-register_url_convertor("anything", _Anything())
 
 
 class Ingest:
@@ -55,7 +41,6 @@ class Ingest:
 
     def __init__(self, settings: ApiSettings, limits: Limits, workers: Workers) -> None:
         self.counts = Counts()
-        self._workers = workers
         self._settings = settings
         self._limits = limits
         self._topic = settings.transactions_topic.encode()
@@ -65,6 +50,7 @@ class Ingest:
         self._verdicts = Verdicts(
             settings.verdict_index_size, settings.verdict_index_bytes, settings.max_verdict_waiters
         )
+        self._look_ups = LookUps(settings, self._verdicts, self._masking, workers)
         self.direct = Direct(settings, self._outbox, self._verdicts, self.counts)
         limit = settings.max_requests_in_flight
         # Made once: under overload, to refuse is nearly all that there is to do.
@@ -81,7 +67,6 @@ class Ingest:
     async def start(self) -> None:
         """Begin to connect to Kafka; until that is done, every POST is answered 503."""
         self._outbox.start()
-
         self._loop = asyncio.get_running_loop()
 
     def drain(self) -> None:
@@ -135,23 +120,9 @@ class Ingest:
         self._verdicts.saw(events)
 
     def routes(self) -> APIRouter:
-        """Make the routes; POST is a bare ASGI route, described in openapi.py."""
-        router = APIRouter()
+        """Make the routes, look-ups too; POST is a bare ASGI route, described in openapi.py."""
+        router = self._look_ups.routes()
         router.routes.append(Route("/transactions", _Endpoint(self), methods=["POST"]))
-
-        @router.get("/transactions/{transaction_id:anything}", include_in_schema=False)
-        async def look_up(transaction_id: str, request: Request) -> Response:
-            found = self._look_up(transaction_id, request)
-            # Verdicts are known to all processes, what is pending only to the one that took it.
-            return found or await self._ask_others(transaction_id, request)
-
-        @router.get(WORKER_PATH + "{transaction_id:anything}", include_in_schema=False)
-        async def look_up_here(transaction_id: str, request: Request) -> Response:
-            found = self._look_up(transaction_id, request)
-            if found is None:
-                raise self._unknown()
-            return found
-
         return router
 
     async def post(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -277,32 +248,6 @@ class Ingest:
     def _results(self, scope: Scope, hold: Hold) -> batches.Results:
         spend = self._limits.spender(scope)
         return batches.Results(self._outbox, self._verdicts, self._settings, hold, spend)
-
-    def _look_up(self, transaction_id: str, request: Request) -> Response | None:
-        verdict = self._verdicts.find(transaction_id)
-        if verdict:
-            verdict = self._masking.viewer(request.scope).verdict(verdict)
-        if verdict is None:
-            return None
-        answer = answers.looked_up(transaction_id, verdict)
-        headers = {name.decode(): value.decode() for name, value in answer.headers}
-        return Response(answer.body, answer.status, headers)
-
-    async def _ask_others(self, transaction_id: str, request: Request) -> Response:
-        path = WORKER_PATH + quote(transaction_id, safe="")
-        heard = await self._workers.ask(path, request)
-        if not heard.answers and heard.unheard:
-            raise Problem(OVERLOADED, "a process of the gateway that may know it does not answer")
-        if not heard.answers:
-            raise self._unknown()
-        # Decided (200) before pending (202).
-        answer = min(heard.answers, key=lambda each: each.status_code)
-        headers = {name: answer.headers[name] for name in _PASSED_ON if name in answer.headers}
-        return Response(answer.content, answer.status_code, headers)
-
-    def _unknown(self) -> Problem:
-        size = self._settings.verdict_index_size
-        return Problem(UNKNOWN_TRANSACTION, f"not among the last {size} transactions")
 
     async def _refuse(
         self, problem: Problem, began: float, scope: Scope, receive: Receive, send: Send
