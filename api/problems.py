@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from http import HTTPStatus
+from http import HTTPMethod, HTTPStatus
 from typing import Any, Final
 
 import msgspec
@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match
 
 from wire import logs
 from wire.errors import FieldError
@@ -125,11 +126,26 @@ async def _problem(_request: Request, error: Exception) -> Response:
     return error.response()
 
 
-async def _http_error(_request: Request, error: Exception) -> Response:
+async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for this type only
     status = HTTPStatus(error.status_code)
     kind = _BY_STATUS.get(status) or replace(BAD_REQUEST, status=status, title=status.phrase)
-    return Problem(kind, str(error.detail), headers=error.headers).response()
+    headers = dict(error.headers or {})
+    if "Allow" in headers:  # it names the methods of the first route there, and of no other
+        headers["Allow"] = ", ".join(_allowed(request))
+    return Problem(kind, str(error.detail), headers=headers).response()
+
+
+def _allowed(request: Request) -> list[str]:
+    """Give the methods that a request's address takes (RFC 9110, section 10.2.1)."""
+    return [
+        method.value
+        for method in HTTPMethod
+        if any(
+            route.matches({**request.scope, "method": method.value})[0] is Match.FULL
+            for route in request.app.routes
+        )
+    ]
 
 
 async def _bad_parameters(_request: Request, error: Exception) -> Response:

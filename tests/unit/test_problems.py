@@ -7,7 +7,9 @@ import httpx
 import pytest
 from fastapi import FastAPI, HTTPException
 
+from api.app import create
 from api.problems import KINDS, install
+from api.settings import ApiSettings
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -38,3 +40,25 @@ async def test_the_frameworks_own_errors_have_a_listed_code(status: int) -> None
     problem = answer.json()
     assert (answer.status_code, problem["status"]) == (status, status)
     assert problem["code"] in {kind.code for kind in KINDS}
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/transactions", "POST"),
+        ("/transactions/t-1", "GET, HEAD"),
+        ("/healthz", "GET, HEAD"),
+        ("/stream/fraud", "GET, HEAD, OPTIONS"),
+        ("/sign-in", "GET, HEAD, POST"),
+    ],
+)
+async def test_a_method_that_is_not_taken_is_told_which_are(path: str, allowed: str) -> None:
+    """All that the address takes, of whichever route they are."""
+    given = {"api_jwt_jwks_url": "https://idp.example", "api_jwt_issuer": "i"}
+    asks = path == "/sign-in"  # it is there only where someone is asked who they are
+    app = create(ApiSettings(**given, api_jwt_audience="a") if asks else ApiSettings())
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app), base_url="http://localhost"
+    ) as client:
+        answer = await client.delete(path)
+    assert (answer.status_code, answer.headers["Allow"]) == (405, allowed)
