@@ -28,12 +28,8 @@ _POSTED_AMOUNT: Final[dict[str, Any]] = {
     "description": f"greater than 0, {_DIGITS}; as a number or, safer, as a string",
     "oneOf": [
         {"type": "string", "pattern": _POSITIVE},
-        {
-            "type": "number",
-            "exclusiveMinimum": 0,
-            "maximum": 10**MAX_AMOUNT_DIGITS - 1,
-            "multipleOf": 0.0001,
-        },
+        # No `multipleOf`: most validators divide floats, by which 0.3 is no multiple of 0.0001.
+        {"type": "number", "exclusiveMinimum": 0, "maximum": 10**MAX_AMOUNT_DIGITS - 1},
     ],
 }
 

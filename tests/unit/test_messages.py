@@ -7,6 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from wire import schemas
 from wire.errors import FieldError, MessageError
 from wire.messages import (
     decode_transaction,
@@ -84,6 +85,14 @@ def test_every_decimal_survives_the_way(amount: Decimal) -> None:
     """Posted as a number or as a string, the detector reads the very same decimal."""
     for token in (f"{amount:f}", f'"{amount:f}"'):
         assert decode_transaction(accept(with_amount(token)).value).amount == amount
+
+
+def test_its_schema_takes_an_amount_in_cents_also_where_it_is_counted_in_floats() -> None:
+    """As most validators do, who divide by `multipleOf` and look whether something is left."""
+    _, number = schemas.document("PostedTransaction")["properties"]["amount"]["oneOf"]
+    for amount in (cents / 100 for cents in range(1, 100_000)):
+        assert number["exclusiveMinimum"] < amount < number["maximum"]
+        assert (amount / number.get("multipleOf", amount)).is_integer(), amount
 
 
 def test_a_missing_id_becomes_a_uuid_of_version_7() -> None:
