@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from api.settings import ApiSettings
 from api.streams.position import STREAMS
-from wire.messages import Transaction, Verdict
+from wire import schemas
 
 _KEY: Final = {"type": "string", "description": "the source account: it keeps its order"}
 _GAP: Final[dict[str, Any]] = {
@@ -69,9 +69,8 @@ def routes(settings: ApiSettings) -> APIRouter:
 
 def document(settings: ApiSettings) -> dict[str, Any]:
     """Describe topics and streams, with the topic names of these settings."""
-    _, schemas = msgspec.json.schema_components(
-        [Transaction, Verdict], ref_template="#/components/schemas/{name}"
-    )
+    messages = schemas.components("#/components/schemas/{name}")
+    del messages["PostedTransaction"]  # it is none: it is what becomes one
     return {
         "asyncapi": "3.0.0",
         "info": {
@@ -97,7 +96,7 @@ def document(settings: ApiSettings) -> dict[str, Any]:
         },
         "channels": _topics(settings) | _streams(),
         "operations": _operations(),
-        "components": {"schemas": schemas | {"Gap": _GAP}, "messages": _messages()},
+        "components": {"schemas": messages | {"Gap": _GAP}, "messages": _messages()},
     }
 
 

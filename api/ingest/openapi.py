@@ -8,37 +8,21 @@ from typing import Any, Final
 import msgspec
 
 from api import problems
+from api.examples import FRAUD, OTHERS, TRANSACTION
 from api.ingest.refusals import MAX_ERRORS_PER_RECORD, MAX_EXPLAINED_BYTES
 from api.openapi import RETRY_AFTER, answer, problem
 from api.schemas import ref
 from api.settings import ApiSettings
 
-_TRANSACTION: Final = {
-    "transaction_id": "01938f3e-4c1a-7a52-9d0e-0242ac120002",
-    "source": "acc-000017",
-    "target": "acc-004711",
-    "amount": 900.01,
-    "currency": "EUR",
-    "occurred_at": "2026-11-23T12:00:00.123Z",
-}
-_VERDICT: Final = {
-    **_TRANSACTION,
-    "amount": "900.01",
-    "decision": "fraud",
-    "score": 100,
-    "reasons": [{"rule": "large-amount", "version": "1", "detail": "amount 900.01 > 900"}],
-    "rules_version": "2c26b46b68ff",
-    "received_at": "2026-11-23T12:00:00.130Z",
-    "decided_at": "2026-11-23T12:00:00.141Z",
-}
-_ID: Final = _TRANSACTION["transaction_id"]
+_ID: Final = TRANSACTION["transaction_id"]
 _PLACE: Final = {"topic": "queueing.transactions", "partition": 2, "offset": 41}
 _ACCEPTED: Final = {"transaction_id": _ID, "status": "accepted", **_PLACE}
-_DECIDED: Final = {"transaction_id": _ID, "status": "decided", **_PLACE, "verdict": _VERDICT}
+_DECIDED: Final = {"transaction_id": _ID, "status": "decided", **_PLACE, "verdict": FRAUD}
 _LOCATION: Final = {
     "description": "where the verdict can be looked up; on the answer to one transaction",
     "schema": {"type": "string", "format": "uri-reference"},
 }
+_AGAIN: Final = _LOCATION | {"description": "where it can be looked up again", "required": True}
 _APPLIED: Final = {
     "description": "`wait=SECONDS`, if the answer was held back for the verdict",
     "schema": {"type": "string", "pattern": "^wait=[0-9]+$"},
@@ -78,7 +62,7 @@ def paths(settings: ApiSettings) -> dict[str, Any]:
 
 def _post(settings: ApiSettings) -> dict[str, Any]:
     posted = ref("PostedTransaction")
-    line = msgspec.json.encode(_TRANSACTION).decode() + "\n"
+    lines = msgspec.json.Encoder().encode_lines(OTHERS).decode()
     return {
         "tags": ["transactions"],
         "operationId": "post_transactions",
@@ -108,8 +92,8 @@ def _post(settings: ApiSettings) -> dict[str, Any]:
                         ]
                     },
                     "examples": {
-                        "one": {"value": _TRANSACTION},
-                        "many": {"value": [_TRANSACTION, {**_TRANSACTION, "amount": "12.50"}]},
+                        "one": {"value": TRANSACTION},
+                        "many": {"value": [TRANSACTION, *OTHERS]},
                     },
                 },
                 "application/x-ndjson": {
@@ -117,7 +101,7 @@ def _post(settings: ApiSettings) -> dict[str, Any]:
                         "type": "string",
                         "description": "one PostedTransaction a line; empty lines are skipped",
                     },
-                    "example": line * 2,
+                    "example": lines,
                 },
             },
         },
@@ -125,7 +109,10 @@ def _post(settings: ApiSettings) -> dict[str, Any]:
             "200": answer(
                 "The verdict, as preferred.",
                 {"decided": (ref("Decided"), _DECIDED)},
-                {"Preference-Applied": {**_APPLIED, "required": True}},
+                {
+                    "Content-Location": _AGAIN,
+                    "Preference-Applied": {**_APPLIED, "required": True},
+                },
             ),
             "202": answer(
                 "Kafka has the transaction, or all of them.",
@@ -139,7 +126,9 @@ def _post(settings: ApiSettings) -> dict[str, Any]:
                 "Kafka has some of the transactions.",
                 {"many": (ref("Results"), _results(some_refused=True))},
             ),
-            "400": problem("The body is no JSON.", problems.NOT_JSON),
+            "400": problem(
+                "The body is no JSON, or is badly framed.", problems.NOT_JSON, problems.BAD_REQUEST
+            ),
             "408": problem("The body did not arrive in time.", problems.BODY_TIMEOUT),
             "413": problem("The body, or one transaction, is too large.", problems.TOO_LARGE),
             "415": problem(

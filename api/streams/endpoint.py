@@ -5,12 +5,14 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Final, Literal
 
-from fastapi import APIRouter, Query, Request
+import msgspec
+from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import Response
 
 from api import pages
 from api.edge.clients import Client, client_of
 from api.errors import PositionError
+from api.examples import FRAUD, LEGIT
 from api.masking import Masking
 from api.negotiation import wants_page
 from api.openapi import problem
@@ -24,7 +26,7 @@ from api.problems import (
     Problem,
 )
 from api.settings import ApiSettings
-from api.streams import filters
+from api.streams import filters, sse
 from api.streams.admission import Admission
 from api.streams.catchup import Wish
 from api.streams.eventstream import EventStream
@@ -79,6 +81,10 @@ def _add(
     async def stream(
         request: Request,
         *,
+        left_at: Annotated[
+            str | None,
+            Header(alias="Last-Event-ID", description="the last event's id: go on right after it"),
+        ] = None,
         last_event_id: Annotated[
             str | None, Query(description="the `Last-Event-ID` header, for tools; the header wins")
         ] = None,
@@ -106,7 +112,7 @@ def _add(
         only, errors = filters.parse(min_amount, account, currency, rule, viewer)
         if errors:
             raise Problem(BAD_FILTER, "a filter is malformed", errors=errors)
-        at = request.headers.get("last-event-id") or last_event_id
+        at = left_at or last_event_id
         position = _position(at, name) if at else None
         start = _since(since) if since and position is None else None
         wish = Wish(name, only, position, start)
@@ -121,7 +127,7 @@ def _add(
         summary=_SUMMARIES[name],
         description=_DESCRIPTION,
         response_class=Response,
-        responses=_documented(),
+        responses=_documented(name),
     )
     router.add_api_route(path, _options, methods=["OPTIONS"], include_in_schema=False)
 
@@ -158,15 +164,18 @@ def _since(text: str) -> int | Literal["earliest"]:
     )
 
 
-def _documented() -> dict[int | str, dict[str, object]]:
-    data = (
-        '{"transaction_id": "t-1", "source": "anna", "amount": "900.01", "decision": "fraud", ...}'
-    )
-    example = f"retry: 2000\n\nid: AQEEDAcJHxbt\ndata: {data}\n\n"
+def _documented(name: str) -> dict[int | str, dict[str, object]]:
+    position = Position(dict.fromkeys(STREAMS[name], (12, 7, 9, 0))).encode()
+    verdict = msgspec.json.encode(LEGIT if name == "legit" else FRAUD)
+    example = (sse.retry(2000) + sse.verdict(position.encode(), verdict)).decode()
+    text = {"type": "string"}
     return {
         200: {
-            "description": "The stream; it does not end by itself.",
-            "content": {"text/event-stream": {"schema": {"type": "string"}, "example": example}},
+            "description": "The stream; it does not end by itself. Or the page.",
+            "content": {
+                "text/event-stream": {"schema": text, "example": example},
+                "text/html": {"schema": text},
+            },
         },
         400: problem(
             "The position, a filter or a parameter is malformed.",

@@ -3,9 +3,11 @@
 `FRAUDSTREAM_FUZZ` sets how many requests are made for each operation (20 by default).
 """
 
+import json
 import os
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,12 @@ from jsonschema_rs import Draft202012Validator
 from api.app import create
 from api.problems import KINDS
 from api.settings import ApiSettings
+from api.streams.position import STREAMS, decode
 from tests.credentials import KeyFile
+from wire.messages import decode_verdict
 from wire.settings import TopicSettings
 
+DEFAULT_RULES = Path(__file__).parents[2] / "detector" / "default_rules.toml"
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
 EXAMPLES = os.environ.get("FRAUDSTREAM_FUZZ", "20")
 
@@ -124,6 +129,38 @@ async def test_every_example_of_a_request_is_accepted(
     )
 
     assert [answer.status_code for answer in answers] == [202, 202, 202]
+
+
+def test_every_record_of_the_examples_of_many_gets_a_verdict_of_its_own() -> None:
+    """By ids of their own: of what is sent twice, one verdict comes."""
+    content = create(ApiSettings()).openapi()["paths"]["/transactions"]["post"]["requestBody"]
+    lines = content["content"]["application/x-ndjson"]["example"].splitlines()
+    many = content["content"]["application/json"]["examples"]["many"]["value"]
+    for records in (many, [json.loads(line) for line in lines]):
+        assert len({record["transaction_id"] for record in records}) == len(records) > 1
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_the_example_of_a_stream_is_one_of_its_events(name: str) -> None:
+    """Its id is a position there, its verdict is of that decision, by a rule that is shipped."""
+    operation = create(ApiSettings()).openapi()["paths"][f"/stream/{name}"]["get"]
+    example = operation["responses"]["200"]["content"]["text/event-stream"]["example"]
+    _, event = example.removesuffix("\n\n").split("\n\n")
+    position, data = (line.partition(": ")[2] for line in event.split("\n"))
+    verdict = decode_verdict(data.encode())
+    rules = tomllib.loads(DEFAULT_RULES.read_text())["rules"]
+
+    assert decode(position).vectors.keys() == set(STREAMS[name])
+    assert name in (verdict.decision, "all")
+    assert {reason.rule for reason in verdict.reasons} <= {rule["id"] for rule in rules}
+
+
+def test_a_stream_is_resumed_by_a_header_that_a_client_knows_of() -> None:
+    """The document has it as a parameter."""
+    parameters = create(ApiSettings()).openapi()["paths"]["/stream/all"]["get"]["parameters"]
+    assert {"header": "Last-Event-ID"}.items() <= {
+        (parameter["in"], parameter["name"]) for parameter in parameters
+    }
 
 
 def _examples(node: Any) -> Iterator[tuple[dict[str, Any], Any]]:

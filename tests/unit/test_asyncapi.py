@@ -9,6 +9,7 @@ import msgspec
 from api.asyncapi import document
 from api.settings import ApiSettings
 from api.streams.position import STREAMS
+from wire import schemas
 from wire.messages import Transaction, Verdict
 
 DOCUMENT = document(ApiSettings(fraud_topic="our.fraud"))
@@ -67,9 +68,11 @@ def test_the_gateway_is_reached_as_it_serves(tmp_path: Path) -> None:
 
 
 def test_its_schemas_are_those_of_the_messages() -> None:
-    """Each field of the message types is described, and no other."""
+    """Each field of the message types is described, and no other, as in the other documents."""
+    described = schemas.components("#/components/schemas/{name}")
     for kind in (Transaction, Verdict):
         schema = DOCUMENT["components"]["schemas"][kind.__name__]
+        assert schema == described[kind.__name__]
         fields = msgspec.structs.fields(kind)
         assert schema["properties"].keys() == {field.encode_name for field in fields}
         assert set(schema["required"]) == {f.encode_name for f in fields if f.required}
