@@ -157,7 +157,7 @@ def prepare(
             heap_mib=heap_mib,
             flags=(*jvm.fast_start(kafka), *flags),
         )
-        nodes.append(BrokerNode(node_id, host, own, log_dir, argv, jvm.ENVIRONMENT))
+        nodes.append(BrokerNode(node_id, host, own, log_dir, argv, jvm.environment()))
     return tuple(nodes)
 
 

@@ -50,13 +50,23 @@ _FLAGS: Final = (
         )
     ),
 )
-ENVIRONMENT: Final[Mapping[str, str]] = {
+_ENVIRONMENT: Final[Mapping[str, str]] = {
     # glibc otherwise keeps an arena a thread, tens of megabytes with Kafka's eighty threads.
     "MALLOC_ARENA_MAX": "2",
     # Java reads and writes the names of files in the locale's encoding: in C, no ü and no ñ.
     "LC_ALL": "C.UTF-8",
 }
-"""Variables a JVM needs besides those of this process."""
+_OPTIONS: Final = ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS")
+"""Variables that give every JVM options, some of them before its command line's, some after."""
+
+
+def environment() -> dict[str, str]:
+    """Give the variables a JVM needs besides those of this process.
+
+    What the user has set for the JVMs of other programs is emptied: a second collector, or an
+    option that Java has no more, keeps Kafka from starting, and another heap takes its bound away.
+    """
+    return {**_ENVIRONMENT, **{name: "" for name in _OPTIONS if name in os.environ}}
 
 
 def aot_cache(kafka: Installation) -> Path:

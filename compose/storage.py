@@ -134,7 +134,7 @@ def _format(kafka: Installation, scratch: Path) -> Path:
     tool = ("kafka.tools.StorageTool", "format", "-t", _kafka_uuid(), "-c", str(properties))
     done = subprocess.run(  # noqa: S603 - our own command line
         jvm.command(kafka, *tool),
-        env=os.environ | jvm.ENVIRONMENT,
+        env=os.environ | jvm.environment(),
         capture_output=True,
         text=True,
         timeout=FORMAT_TIMEOUT_S,

@@ -65,11 +65,13 @@ async def test_a_broker_goes_on_with_its_data(
     assert await _read(settings, topic, 3) == [b"one", b"two", b"three"]
 
 
-async def test_its_data_may_lie_in_a_directory_of_any_name(
+async def test_it_starts_in_any_directory_and_environment(
     start_kafka: Callable[..., Cluster], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In Zoë's home too, and where the locale knows no ë."""
+    """In Zoë's home too, where the locale knows no ë and other JVMs have their own options."""
     monkeypatch.setenv("LC_ALL", "C")
+    monkeypatch.setenv("JAVA_TOOL_OPTIONS", "-XX:+UseG1GC")
+    monkeypatch.setenv("_JAVA_OPTIONS", "-XX:+UseG1GC")
     cluster = start_kafka("Zoë's data 数据 😀")
     await cluster.start()
     assert (cluster.nodes[0].log_dir / "__cluster_metadata-0").is_dir()
