@@ -100,6 +100,14 @@ def _fetch(context: Any, jar: Jar, target: Path) -> None:
 def _cause(error: requests.RequestException) -> str:
     if isinstance(error, requests.ConnectTimeout | requests.ReadTimeout):
         return f"the repository does not answer within {TIMEOUT_S} s"
+    # These two are ConnectionErrors.
+    if isinstance(error, requests.exceptions.SSLError):
+        return (
+            "the repository's certificate is not trusted; if there is a proxy that looks into TLS, "
+            "set REQUESTS_CA_BUNDLE to a file with its authority"
+        )
+    if isinstance(error, requests.exceptions.ProxyError):
+        return "the proxy that the environment names can't be used"
     if isinstance(error, requests.ConnectionError):
         return "no network, or the repository can't be reached"
     return str(error)

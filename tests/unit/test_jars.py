@@ -6,6 +6,7 @@ The repository is a real HTTP server with small files; jgo is pointed at it by i
 import gc
 import hashlib
 import os
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from pydantic_core import PydanticUndefined
 from compose import download, jars, settings
 from compose.errors import JarsError
 from compose.jars import Jar, Lock
+from tests.certificates import Authority
 
 # jgo leaves the response of a download that failed to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
@@ -151,6 +153,34 @@ def test_no_network_is_one_clear_error(
     with pytest.raises(JarsError, match=r"must be downloaded once.* no network") as caught:
         jars.install(tmp_path / "cache", lock=repository.lock)
     assert "\n" not in str(caught.value)
+
+
+def test_a_proxy_that_is_away_is_told(
+    repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not that there is no network."""
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.setenv("no_proxy", "example.org")
+    with pytest.raises(JarsError, match=r"the proxy that the environment names can't be used"):
+        jars.install(tmp_path / "cache", lock=repository.lock)
+
+
+def test_a_repository_that_is_not_trusted_is_told(
+    repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a proxy signs for everybody: the error says what helps."""
+    certified = Authority(tmp_path).certify("repository")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certified.certificate, certified.key)
+    with ThreadingHTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        _point_jgo_at(f"https://127.0.0.1:{server.server_port}", tmp_path, monkeypatch)
+        with pytest.raises(JarsError, match=r"certificate is not trusted.* REQUESTS_CA_BUNDLE"):
+            jars.install(tmp_path / "cache", lock=repository.lock)
+        server.shutdown()
+        thread.join()
 
 
 @pytest.mark.usefixtures("repository")
