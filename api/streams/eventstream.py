@@ -1,23 +1,26 @@
 """The response that is a stream: sse-starlette's, fed from a subscription.
 
-sse-starlette writes the headers, answers HEAD, encodes, times out a send, notices that a client
-went away or that the server shuts down. Two things are done otherwise, for the sake of thousands:
+sse-starlette writes the headers, answers HEAD, encodes, notices that a client went away or that the
+server shuts down. Two things are done otherwise, for the sake of thousands:
 
 1. Its response runs four tasks in a group, which comes to 51 KB for an idle client; here its parts
    run in two tasks, 25 KB: heartbeats and the wait for shutdown are one each for all streams.
 2. A subscription stands between: it bounds what waits for a client, and reaches the connection
    to write one chunk to all, or to cut off a client that doesn't read (api.transport).
+
+And a send that takes too long ends the stream from outside, as whatever else does: sse-starlette
+ends the subscription first and says why afterwards, which is too late to be counted.
 """
 
 import asyncio
 import random
 import time
 from collections.abc import AsyncGenerator, Mapping
+from functools import partial
 from typing import Final
 
 import structlog
 from sse_starlette import EventSourceResponse
-from sse_starlette.sse import SendTimeoutError
 from starlette.types import Message, Receive, Scope, Send
 
 from api.access.principal import PRINCIPAL
@@ -55,7 +58,6 @@ class EventStream(EventSourceResponse):
             headers=HEADERS,
             sep=sse.SEPARATOR,
             ping=0,
-            send_timeout=settings.stream_stall_seconds,
             client_close_handler_callable=self._client_gone,
         )
         self._hub = hub
@@ -88,11 +90,17 @@ class EventStream(EventSourceResponse):
         self._member.principal = scope.get(PRINCIPAL)
         listening = asyncio.create_task(self._listen_for_disconnect(receive))
         try:
-            await self._stream_response(send)
-        except SendTimeoutError:
-            self._member.cut(Cause.STALLED)
+            await self._stream_response(partial(self._send_in_time, send))
         finally:
             listening.cancel()
+
+    async def _send_in_time(self, send: Send, message: Message) -> None:
+        """Send a part (ASGI); cut off a client that takes nothing for too long."""
+        try:
+            async with asyncio.timeout(self._hub.settings.stream_stall_seconds):
+                await send(message)
+        except TimeoutError:
+            self._member.cut(Cause.STALLED)
 
     async def _chunks(self) -> AsyncGenerator[bytes, None]:
         hub, wish, member = self._hub, self._wish, self._member

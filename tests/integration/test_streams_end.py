@@ -2,10 +2,13 @@
 
 import asyncio
 import contextlib
+import json
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from api.streams.position import FRAUD, LEGIT
@@ -89,6 +92,31 @@ async def test_a_client_that_falls_behind_is_let_go_and_resumes(
                 assert await again.ids(16 * BATCH - got) == seen[got:]
 
 
+async def test_a_client_that_takes_nothing_is_counted_as_stalled(
+    kafka_settings: KafkaSettings, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """And is on record so, not as one that left."""
+    audit = tmp_path / "audit.log"
+    async with writing(kafka_settings, kafka_settings.legit_topic) as writer:
+        for _ in range(4):
+            await writer.write(LEGIT, *([0] * BATCH), metadata=BIG)
+        with gateways(kafka_settings, stream_stall_seconds=0.5, audit_log=audit) as (gateway,):
+            await gateway.ready()
+            with never_reading(gateway, 2, "/stream/legit?since=earliest"):
+                async with aiohttp.ClientSession(gateway.url) as client:
+                    async with asyncio.timeout(DEADLINE_S):
+                        while 'ends_total{cause="stalled",worker="1"} 2' not in await numbers(
+                            client
+                        ):
+                            assert 'ends_total{cause="client",worker="1"} 0' in await numbers(
+                                client
+                            )
+    lines = map(json.loads, audit.read_text().splitlines())
+    ended = [line["cause"] for line in lines if line["event"] == "stream-closed"]
+    assert ended == ["stalled", "stalled"]
+    assert "without completing" not in capfd.readouterr().err
+
+
 async def test_a_client_that_leaves_ends_no_other_stream(kafka_settings: KafkaSettings) -> None:
     """Neither when it goes while verdicts come, nor with a request of its own waiting behind."""
     ask = "GET /stream/legit HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -150,6 +178,12 @@ async def test_streams_outlive_a_broker_restart(own_broker: Any, own_settings: A
                     assert sorted(await meanwhile.ids(4)) == expected
             async with reading(gateway.url, "/stream/fraud", old) as resumed:
                 assert sorted(await resumed.ids(4)) == expected
+
+
+async def numbers(client: aiohttp.ClientSession) -> str:
+    """Give the gateway's numbers."""
+    async with client.get("/metrics") as answer:
+        return await answer.text()
 
 
 async def whole(reader: Any, writer: Writer, batches: int) -> list[str]:
