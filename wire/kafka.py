@@ -38,15 +38,24 @@ class RawClient(AIOKafkaClient):  # type: ignore[misc] # untyped library
     def __init__(self, topics: Iterable[str], **options: Any) -> None:
         super().__init__(**options)
         self._wanted = tuple(topics)
+        self._is_stopped = False
 
     async def start(self) -> None:
         """Connect, and learn who leads what."""
-        await self.bootstrap()
+        # Cancelled while it waits for an answer, it would leave its connection open (aiokafka 0.14,
+        # client.py): it goes on to its end.
+        await asyncio.shield(self._bootstrap())
         await self.set_topics(self._wanted)
 
     async def stop(self) -> None:
         """Disconnect."""
+        self._is_stopped = True
         await self.close()
+
+    async def _bootstrap(self) -> None:
+        await self.bootstrap()
+        if self._is_stopped:
+            await self.close()
 
 
 C = TypeVar("C", bound=Client)

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import NewTopic
+from aiokafka.conn import AIOKafkaConnection
+from aiokafka.protocol.metadata import MetadataRequest
 from confluent_kafka import Producer
 
 from wire import kafka
@@ -65,6 +67,28 @@ async def test_a_partition_that_gets_its_leader_late_is_read(kafka_settings: Top
         await source.stop()
         for each in (client, admin, producer):
             await kafka.close(each)
+
+
+async def test_a_start_that_is_broken_off_leaves_no_connection_open(
+    kafka_settings: TopicSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a stream's client that leaves while its history is being looked for."""
+    asked: list[AIOKafkaConnection] = []
+    send = AIOKafkaConnection.send
+
+    def break_off(connection: AIOKafkaConnection, request: object, **options: object) -> object:
+        answer = send(connection, request, **options)
+        if isinstance(request, MetadataRequest):
+            asked.append(connection)
+            starting.cancel()
+        return answer
+
+    monkeypatch.setattr(AIOKafkaConnection, "send", break_off)
+    starting = asyncio.create_task(kafka.start(lambda: kafka.client(kafka_settings, ())))
+    await asyncio.wait([starting])
+    (connection,) = asked
+    async with asyncio.timeout(DEADLINE_S):
+        await connection._closed_fut
 
 
 async def test_what_is_gone_holds_up_no_other(
