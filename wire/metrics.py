@@ -4,15 +4,19 @@ What counts a thing adds to an int, a dict or a `Histogram`; nothing else happen
 transaction. A collector of the part reads these at scrape time and makes families of them.
 """
 
+import socket
+import sys
 import threading
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from math import inf
 from typing import Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from wsgiref.types import StartResponse, WSGIEnvironment
 
+import structlog
 from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -27,6 +31,7 @@ from prometheus_client.samples import Exemplar
 
 from wire.errors import MetricsError
 
+log = structlog.get_logger(__name__)
 SECONDS: Final = (
     0.001,
     0.0025,
@@ -46,6 +51,11 @@ SECONDS: Final = (
 """Bounds for latencies, in seconds."""
 RECORDS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000)
 """Bounds for sizes of batches, in records."""
+
+MOST_CLIENTS: Final = 32
+"""Clients that are served at a time where metrics have a port of their own."""
+CLIENT_S: Final = 5.0
+"""Time that one of them has, for its request and its answer."""
 
 Value = float | Mapping[str, float] | Mapping[int, float]
 """One number, or one for each value of a label."""
@@ -144,7 +154,7 @@ def serve(collector: Collector, alive: Callable[[], bool], host: str, port: int)
                 return [b"there are /metrics and /healthz\n"]
 
     try:
-        server = make_server(host, port, application, ThreadingWSGIServer, _Silent)
+        server = make_server(host, port, application, _Server, _Silent)
     except OSError as error:
         raise MetricsError(f"can't serve metrics on {host}:{port}: {error.strerror}") from error
     return Serving(server)
@@ -166,10 +176,42 @@ class Serving:
         self._thread.join()
 
 
-class _Silent(WSGIRequestHandler):
-    timeout = 5.0
-    """Seconds that a client may take for its request."""
+class _Server(ThreadingWSGIServer):
+    """Has a thread for each client, but not for many, and for none for long."""
 
+    def __init__(self, *given: Any, **more: Any) -> None:
+        super().__init__(*given, **more)
+        self._until: dict[socket.socket, float] = {}
+        """The clients' connections, and when their time is over."""
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:  # noqa: ARG002
+        """Take a client, unless there are too many."""
+        if len(self._until) >= MOST_CLIENTS:
+            return False
+        self._until[request] = time.monotonic() + CLIENT_S
+        return True
+
+    def service_actions(self) -> None:
+        """Cut off the clients whose time is over; called twice a second."""
+        now = time.monotonic()
+        for request, until in dict(self._until).items():
+            if now > until:
+                with suppress(OSError):  # it went just now
+                    request.shutdown(socket.SHUT_RDWR)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Let a client go."""
+        self._until.pop(request, None)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
+        """Say what went wrong here; not that a client went."""
+        error = sys.exception()
+        if not isinstance(error, OSError):
+            log.error("metrics not served", exc_info=error)
+
+
+class _Silent(WSGIRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base's name
         """Write no access log."""
 

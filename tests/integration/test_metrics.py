@@ -2,16 +2,21 @@
 
 import json
 import os
+import socket
+from functools import partial
 from pathlib import Path
 
 import httpx
 import prometheus_client
+import pytest
+from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from api import listener
 from tests import forked
 from tests.parts import DEADLINE_S, Parts, until
 from tests.trust import TRUST
+from wire import metrics
 from wire.metrics import Histogram, histogram, written
 from wire.settings import TopicSettings
 
@@ -65,6 +70,39 @@ def test_a_histogram_counts_as_prometheus_own_does() -> None:
 def test_a_family_without_samples_is_still_declared() -> None:
     """What has not happened yet is known to be countable."""
     assert b"# TYPE a histogram" in written([histogram("a", "b", {}, "label")])[0]
+
+
+def test_clients_of_a_port_for_metrics_hold_no_thread_for_long(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Nor many: neither who sends its request letter by letter, nor who asks for nothing."""
+    monkeypatch.setattr(metrics, "CLIENT_S", 0.2)
+    server = metrics.serve(CollectorRegistry(), lambda: True, "127.0.0.1", 0)
+    client = partial(socket.create_connection, ("127.0.0.1", server.port), DEADLINE_S)
+    try:
+        with client() as slow, client() as idle:
+            slow.settimeout(0.05)
+            until(lambda: is_cut(slow))
+            assert idle.recv(1) == b""
+        with monkeypatch.context() as full:
+            full.setattr(metrics, "MOST_CLIENTS", 0)
+            with client() as other:
+                assert other.recv(1) == b""
+        assert httpx.get(f"http://127.0.0.1:{server.port}/healthz").status_code == 200
+    finally:
+        server.stop()
+    assert capfd.readouterr().err == ""
+
+
+def is_cut(client: socket.socket) -> bool:
+    """Send a little of a request; tell whether nobody wants it any more."""
+    try:
+        client.sendall(b"G")
+        return client.recv(1) == b""
+    except TimeoutError:
+        return False
+    except OSError:
+        return True
 
 
 def test_any_worker_tells_of_all_of_them(parts: Parts) -> None:
