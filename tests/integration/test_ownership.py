@@ -19,9 +19,10 @@ from detector.rulesfile import RulesSource
 from detector.settings import DetectorSettings
 from detector.worker import Worker
 from detector.writer import Writer
+from tests.detecting import produce, until
 from wire import kafka, topics
 from wire.errors import BrokerUnreachableError
-from wire.messages import Transaction, decode_verdict, encode
+from wire.messages import Transaction, decode_verdict
 from wire.settings import TopicSettings
 
 DEADLINE_S = 40
@@ -222,12 +223,12 @@ async def test_a_fenced_worker_ends(settings: DetectorSettings, read_committed: 
     async with member(settings) as membership:
         first, before = worker(membership)
         zombie = asyncio.create_task(first.run())
-        await produce(settings, sent[:20])
+        await produce(settings, *sent[:20])
         await until(lambda: before.records == 20)
         second, after = worker(membership)
         owner = asyncio.create_task(second.run())
         await until(lambda: after.rebuilds == 4)
-        await produce(settings, sent[20:])
+        await produce(settings, *sent[20:])
         with pytest.raises(FencedError):
             await zombie
         await until(lambda: after.records == 20)
@@ -235,22 +236,3 @@ async def test_a_fenced_worker_ends(settings: DetectorSettings, read_committed: 
         await owner
     found = [decode_verdict(value).transaction_id for value in values(read_committed, settings)]
     assert sorted(found) == sorted(each.transaction_id for each in sent)
-
-
-async def produce(settings: TopicSettings, sent: list[Transaction]) -> None:
-    """Write transactions to their topic."""
-    producer = await kafka.start(lambda: kafka.producer(settings), patience=DEADLINE_S)
-    try:
-        for each in sent:
-            await producer.send_and_wait(
-                settings.transactions_topic, encode(each), key=each.source.encode()
-            )
-    finally:
-        await producer.stop()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait until a condition holds."""
-    async with asyncio.timeout(DEADLINE_S):
-        while not condition():  # noqa: ASYNC110 - a counter can't be waited for
-            await asyncio.sleep(0.02)
