@@ -1,11 +1,21 @@
 """What a detector counts: plain numbers that any exporter can read, without touching the worker."""
 
+import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from wire.metrics import RECORDS, SECONDS, Histogram
+import structlog
 
+from detector.batch import Outcome
+from detector.engine import Engine, Failures
+from wire.metrics import RECORDS, SECONDS, Histogram
+from wire.records import Record
+
+log = structlog.get_logger(__name__)
+END_TO_END_SAMPLES: Final = 64
+"""Most times taken of one partition's part of a batch for the end-to-end histogram."""
 MAX_RULES: Final = 1_000
 """Rules counted by name; what more do, after many reloads, is counted under `other`."""
 
@@ -50,17 +60,37 @@ class Metrics:
     evicted: dict[int, int] = field(default_factory=dict)
     """Entries let go for want of room, per assigned partition."""
 
-    def hit(self, rules: Counter[str]) -> None:
-        """Count the rules that hit in a batch."""
-        for rule, times in rules.items():
+    def settled(
+        self, partition: int, records: Sequence[Record], outcome: Outcome, engine: Engine
+    ) -> None:
+        """Count a partition's part of a batch that was committed, and what its engine holds now."""
+        self.records += len(records)
+        self.legit += len(outcome.legit)
+        self.fraud += len(outcome.fraud)
+        self.duplicates += outcome.duplicates
+        self.dead_letters += len(outcome.dead)
+        for rule, times in outcome.rules.items():
             self.rules[_label(rule, self.rules)] += times
+        self.entries[partition] = engine.entries
+        self.evicted[partition] = engine.evicted
+        for rule, failures in engine.failures().items():
+            self._had_no_answer(rule, failures)
+        self._waited(records)
 
-    def had_no_answer(self, rule: str, times: int) -> bool:
-        """Count transactions that a rule could not judge; True if it is the first time."""
+    def _had_no_answer(self, rule: str, failures: Failures) -> None:
         label = _label(rule, self.unanswered)
-        first = label not in self.unanswered
-        self.unanswered[label] += times
-        return first
+        if label not in self.unanswered:
+            # Why may quote the record, so that only its kind is told.
+            why = failures.last.partition(":")[0]
+            log.warning("a rule could not judge a transaction", rule=rule, why=why)
+        self.unanswered[label] += failures.times
+
+    def _waited(self, records: Sequence[Record]) -> None:
+        # In a large batch, one record stands for its neighbours.
+        now, step = time.time(), 1 + len(records) // END_TO_END_SAMPLES
+        for first in range(0, len(records), step):
+            waited = now - records[first].timestamp / 1000
+            self.end_to_end.observe(waited, min(step, len(records) - first))
 
     def forget(self, partition: int) -> None:
         """Drop what is kept per partition: it is no longer ours."""

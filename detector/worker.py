@@ -21,7 +21,6 @@ import structlog
 from aiokafka import TopicPartition
 
 from detector.batch import Outcome, judge
-from detector.engine import Engine
 from detector.errors import AbortedError
 from detector.history import History
 from detector.metrics import Metrics
@@ -34,7 +33,6 @@ from detector.writer import Writer
 from wire import access, kafka, topics
 from wire.errors import StuckError
 from wire.messages import instant
-from wire.records import Record
 from wire.source import Chunk, Limits, Source
 
 if TYPE_CHECKING:
@@ -45,8 +43,6 @@ RECORDS_IN_ONE_GO: Final = 500
 """Most records decided on before the event loop gets its turn: some milliseconds' work."""
 SILENT_DEADLINES: Final = 3
 """When no broker has let us in, or answered a fetch, for so many deadlines, the worker gives up."""
-END_TO_END_SAMPLES: Final = 64
-"""Most times taken of one batch for the end-to-end histogram."""
 
 
 @dataclass(slots=True)
@@ -266,32 +262,8 @@ class Worker:
         metrics, total = self._metrics, 0
         for chunk in batch.chunks:
             number, engine = chunk.place.partition, self.states[chunk.place].engine
-            metrics.entries[number] = engine.entries
-            metrics.evicted[number] = engine.evicted
-            self._count_failures(engine)
+            metrics.settled(number, chunk.records, batch.outcomes[number], engine)
             total += len(chunk.records)
-            self._count_end_to_end(chunk.records)
-        for outcome in batch.outcomes.values():
-            metrics.legit += len(outcome.legit)
-            metrics.fraud += len(outcome.fraud)
-            metrics.duplicates += outcome.duplicates
-            metrics.dead_letters += len(outcome.dead)
-            metrics.hit(outcome.rules)
-        metrics.records += total
         metrics.batches += 1
         metrics.batch_records.observe(total)
         metrics.transaction.observe(seconds)
-
-    def _count_failures(self, engine: Engine) -> None:
-        for rule, failures in engine.failures().items():
-            if self._metrics.had_no_answer(rule, failures.times):
-                # Why may quote the record, so that only its kind is told.
-                why = failures.last.partition(":")[0]
-                log.warning("a rule could not judge a transaction", rule=rule, why=why)
-
-    def _count_end_to_end(self, records: Sequence[Record]) -> None:
-        # In a large batch, one record stands for its neighbours.
-        now, step = time.time(), 1 + len(records) // END_TO_END_SAMPLES
-        for first in range(0, len(records), step):
-            waited = now - records[first].timestamp / 1000
-            self._metrics.end_to_end.observe(waited, min(step, len(records) - first))
