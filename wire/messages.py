@@ -57,11 +57,10 @@ Currency = Annotated[
     ),
 ]
 Instant = Annotated[datetime, Meta(tz=True, description="RFC 3339 with offset")]
+MetadataName = Annotated[str, Meta(min_length=1, max_length=64)]
+MetadataText = Annotated[str, Meta(max_length=256)]
 Metadata = Annotated[
-    dict[
-        Annotated[str, Meta(min_length=1, max_length=64)],
-        Annotated[str, Meta(max_length=256)],
-    ],
+    dict[MetadataName, MetadataText],
     Meta(max_length=MAX_METADATA_ENTRIES, description="flat map of strings"),
 ]
 Decision = Literal["legit", "fraud"]

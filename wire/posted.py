@@ -22,10 +22,13 @@ from wire.messages import (
     AMOUNT_EXPECTED,
     DEFAULT_CURRENCY,
     MAX_AMOUNT_DIGITS,
+    MAX_METADATA_ENTRIES,
     Currency,
     Identifier,
     Instant,
     Metadata,
+    MetadataName,
+    MetadataText,
     encode,
     is_amount,
     is_currency,
@@ -41,7 +44,6 @@ MAX_TRANSACTION_BYTES: Final = 16_384
 
 _NAME_EXPECTED: Final = "must have no control characters"
 _CURRENCY_EXPECTED: Final = "must be three letters A to Z"
-_TOO_DEEP: Final = "not valid JSON: nested too deeply"
 # An amount as nearly all are written, and short enough to be within the digits for certain.
 _usual_amount: Final = re.compile(
     rb'("?)((?=[0-9.]*[1-9])(?:0|[1-9][0-9]{0,13})(?:\.[0-9]{1,4})?)\1'
@@ -84,6 +86,7 @@ class Accepted(Struct, frozen=True):
 
 _posted = msgspec.json.Decoder(Posted)
 _raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_metadata_text = msgspec.json.Decoder(MetadataText)
 # Made once: to make them takes ten times as long as to explain a refusal with them.
 _fields: Final = {
     field.name: (f"/{field.name}", field.required, msgspec.json.Decoder(field.type))
@@ -183,10 +186,8 @@ def _quotes(posted: Posted, amount: bytes) -> int:
 def _refuse_repeated(body: bytes) -> None:
     try:  # what was given first may be anything yet: only what counts has been looked at
         names = json.loads(body, object_pairs_hook=_repeated, parse_int=str, parse_float=str)
-    except RecursionError:
-        raise MessageError(_TOO_DEEP) from None
-    except ValueError as error:
-        raise MessageError(f"not valid JSON: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise _no_json(error) from None
     if names:
         errors = [FieldError(_pointer(name), "is given more than once") for name in sorted(names)]
         raise MessageError("not a valid transaction", tuple(errors[:MAX_FIELD_ERRORS]))
@@ -213,11 +214,20 @@ def _explain(body: bytes, error: Exception) -> MessageError:
         found = tuple(islice(_field_errors(document), MAX_FIELD_ERRORS))
     except msgspec.ValidationError:
         return MessageError("not a transaction", (FieldError("", "must be a JSON object"),))
-    except RecursionError:
-        return MessageError(_TOO_DEEP)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return MessageError(f"not valid JSON: {error}")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as found_later:
+        # What was found first may be a wrong field, before the place where it ceases to be JSON.
+        return _no_json(error if type(error) is msgspec.DecodeError else found_later)
+    if not found:  # what is wrong was given first, and again, all right, behind it
+        _refuse_repeated(body)
     return MessageError("not a valid transaction", found or (FieldError("", str(error)),))
+
+
+def _no_json(error: Exception) -> MessageError:
+    if isinstance(error, RecursionError):
+        return MessageError("not valid JSON: nested too deeply")
+    if isinstance(error, UnicodeDecodeError):  # where, it says of a part only
+        return MessageError("not valid JSON: not in UTF-8")
+    return MessageError(f"not valid JSON: {error}")
 
 
 def _field_errors(document: dict[str, msgspec.Raw]) -> Iterator[FieldError]:
@@ -228,19 +238,21 @@ def _field_errors(document: dict[str, msgspec.Raw]) -> Iterator[FieldError]:
                 yield FieldError(pointer, "is required")
         elif name == "amount":
             yield from _amount_errors(token)
+        elif name == "metadata" and bytes(token).startswith(b"{"):
+            yield from _metadata_errors(_raw_fields.decode(token))
         else:
             yield from _value_errors(pointer, token, decoder)
     for name in document:
         if name not in _fields:
-            yield _unknown(name)
+            yield _named("", name, "is not a field of a transaction")
 
 
-def _unknown(name: str) -> FieldError:
-    detail = "is not a field of a transaction"
+def _named(within: str, name: str, detail: str) -> FieldError:
+    """Tell of something whose name is the sender's."""
     if len(name) > MAX_NAME_TOLD:
         name = name[:MAX_NAME_TOLD]
         detail += f"; its name goes on, {MAX_NAME_TOLD} characters are told"
-    return FieldError(_pointer(name), detail)
+    return FieldError(within + _pointer(name), detail)
 
 
 def _amount_errors(token: msgspec.Raw) -> Iterator[FieldError]:
@@ -250,6 +262,20 @@ def _amount_errors(token: msgspec.Raw) -> Iterator[FieldError]:
         raise
     except ValueError:
         yield FieldError("/amount", AMOUNT_EXPECTED)
+
+
+def _metadata_errors(entries: dict[str, msgspec.Raw]) -> Iterator[FieldError]:
+    if len(entries) > MAX_METADATA_ENTRIES:
+        yield FieldError("/metadata", f"must have at most {MAX_METADATA_ENTRIES} entries")
+    for name, value in entries.items():
+        try:
+            msgspec.convert(name, MetadataName)
+        except msgspec.ValidationError as error:
+            yield _named("/metadata", name, f"its name: {error}")
+        try:
+            _metadata_text.decode(value)
+        except msgspec.ValidationError as error:
+            yield _named("/metadata", name, str(error))
 
 
 def _value_errors(

@@ -97,7 +97,7 @@ def test_it_reads_a_problem(
 
     problem = caught.value.data
     assert (problem.code, problem.retriable) == ("invalid-transaction", False)
-    assert [error.pointer for error in problem.errors] == ["/metadata"]
+    assert [error.pointer for error in problem.errors] == ["/metadata/"]
 
 
 async def test_it_gets_a_verdict(

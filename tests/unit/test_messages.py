@@ -123,8 +123,22 @@ def test_every_bad_field_is_listed() -> None:
         source=None, target="", currency="euro", amount="0", metadata={"a": 1}, **{"x/y": 1}
     )
     assert [error.pointer for error in errors_of(body)] == [
-        *("/source", "/target", "/amount", "/currency", "/metadata", "/x~1y")
+        *("/source", "/target", "/amount", "/currency", "/metadata/a", "/x~1y")
     ]
+
+
+@pytest.mark.parametrize(
+    ("metadata", "pointers"),
+    [
+        ({"a": "1", "b/c": 2, "d": "x" * 257}, ["/metadata/b~1c", "/metadata/d"]),
+        ({"": "1", "x" * 65: "2"}, ["/metadata/", "/metadata/" + "x" * 64]),
+        ({str(n): "x" for n in range(17)}, ["/metadata"]),
+        (["a"], ["/metadata"]),
+    ],
+)
+def test_every_bad_entry_of_the_metadata_is_listed(metadata: object, pointers: list[str]) -> None:
+    """By its name, and a name by itself, of which no more is told than of a field's."""
+    assert [error.pointer for error in errors_of(post(metadata=metadata))] == pointers
 
 
 @pytest.mark.parametrize(
@@ -176,6 +190,20 @@ def test_what_is_told_of_an_unknown_name_is_bounded() -> None:
 def test_what_is_no_json_is_told_apart(body: bytes) -> None:
     """A body that no JSON parser takes has no field errors."""
     assert errors_of(body) == ()
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b"{}{}", "not valid JSON: JSON is malformed: trailing characters"),
+        (b'{"source":1,', "not valid JSON: Input data was truncated"),
+        (b'{"source":"a\xff","target":"b","amount":1}', "not valid JSON: not in UTF-8"),
+    ],
+)
+def test_what_is_no_json_is_told_why(body: bytes, expected: str) -> None:
+    """Not what is wrong with its fields, or where in one of them."""
+    with pytest.raises(MessageError, match=f"^{expected}"):
+        accept(body)
 
 
 @pytest.mark.parametrize("body", [b"[]", b"1", b'"text"', b"null"])
@@ -244,6 +272,8 @@ def test_a_record_timestamp_is_exact_to_the_millisecond() -> None:
         (b'{"source":"a","target":"b","amount":1,"metadata":{%b,%b}}' % TWICE, "/metadata"),
         (b'{"source":"a","target":"b","amount":%b,"amount":1}' % (b"1" * 5_000), "/amount"),
         (b'{"source":"a","target":"b","amount":1e%b,"amount":1}' % (b"9" * 5_000), "/amount"),
+        (b'{"source":1,"source":"a","target":"b","amount":1}', "/source"),
+        (b'{"source":"a","target":"b","amount":1,"metadata":{"x":1,"x":"2"}}', "/metadata"),
     ],
 )  # fmt: skip
 def test_a_field_given_twice_is_refused(body: bytes, pointer: str) -> None:
