@@ -11,10 +11,20 @@ def wants_page(accept: str) -> bool:
 
     Only one that names text/html does: `*/*` is what tools send.
     """
-    quality = {"text/html": 0.0, "text/event-stream": 0.0}
-    for part in accept.lower().split(","):
-        media_type, _, parameters = part.partition(";")
-        if (media_type := media_type.strip()) in quality:
-            weight = _WEIGHT.search(parameters)
-            quality[media_type] = float(weight[1]) if weight else 1.0
-    return quality["text/html"] > quality["text/event-stream"]
+    weights = _weights(accept)
+    return weights.get("text/html", 0.0) > weights.get("text/event-stream", 0.0)
+
+
+def takes_gzip(accept_encoding: str) -> bool:
+    """Tell whether a client takes gzip (RFC 9110, 12.5.3): it names it, not at 0."""
+    return _weights(accept_encoding).get("gzip", 0.0) > 0
+
+
+def _weights(field: str) -> dict[str, float]:
+    """Read what an Accept header names, and how much of it each is worth."""
+    weights = {}
+    for part in field.lower().split(","):
+        name, _, parameters = part.partition(";")
+        weight = _WEIGHT.search(parameters)
+        weights[name.strip()] = float(weight[1]) if weight else 1.0
+    return weights

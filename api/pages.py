@@ -18,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.edge import headers
+from api.negotiation import takes_gzip
 from api.problems import NOT_FOUND, Problem
 from api.streams.position import STREAMS
 
@@ -65,7 +66,7 @@ class Asset:
 
     def respond(self, request: Request, *, cache_control: str, vary: str) -> Response:
         """Answer with the content, or with 304 where the client has it (RFC 9110, 13.1.2)."""
-        zipped = "gzip" in request.headers.get("accept-encoding", "")
+        zipped = takes_gzip(request.headers.get("accept-encoding", ""))
         etag = f'"{self.tag}-gzip"' if zipped else f'"{self.tag}"'
         given = {**SECURITY_HEADERS, "Cache-Control": cache_control, "ETag": etag, "Vary": vary}
         known = request.headers.get("if-none-match", "")

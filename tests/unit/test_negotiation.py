@@ -1,8 +1,8 @@
-"""Who gets a page at a stream's address, and who the raw stream."""
+"""Who gets a page at a stream's address, and who the raw stream; and who gets pages zipped."""
 
 import pytest
 
-from api.negotiation import wants_page
+from api.negotiation import takes_gzip, wants_page
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"
 
@@ -28,3 +28,19 @@ BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;
 def test_only_who_prefers_html_gets_the_page(accept: str, *, expected: bool) -> None:
     """EventSource, curl and everything else get the stream."""
     assert wants_page(accept) is expected
+
+
+@pytest.mark.parametrize(
+    ("accept_encoding", "expected"),
+    [
+        ("gzip, deflate, br, zstd", True),
+        ("br;q=1.0, GZIP;q=0.001", True),
+        ("gzip;q=0, identity", False),
+        ("gzip; q=0.0", False),
+        ("identity", False),
+        ("", False),
+    ],
+)
+def test_pages_are_zipped_only_for_who_takes_that(accept_encoding: str, *, expected: bool) -> None:
+    """Who gives gzip a weight of 0 does not."""
+    assert takes_gzip(accept_encoding) is expected
