@@ -7,11 +7,9 @@ faster, never break one.
 
 import asyncio
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Final
 
 import structlog
@@ -22,7 +20,7 @@ from aiokafka.structs import TopicPartition
 
 from compose import broker, jvm, leash
 from compose.broker import BrokerNode
-from compose.jars import Installation, held
+from compose.jars import Installation, held, scratch
 from wire import kafka
 from wire.errors import FraudstreamError
 from wire.settings import KafkaSettings, load
@@ -32,7 +30,6 @@ WORK_TIMEOUT_S: Final = 60.0
 WRITE_TIMEOUT_S: Final = 120.0
 """Longest wait for the JVM to write the cache; it takes about five seconds."""
 TRAINING_RECORDS: Final = 200
-_SCRATCH: Final = "training-"
 
 
 def is_made(installation: Installation) -> bool:
@@ -53,11 +50,9 @@ def ensure(installation: Installation) -> None:
 
 
 def _try(installation: Installation) -> None:
-    for left in installation.home.glob(f"{_SCRATCH}*"):  # by one that was killed
-        shutil.rmtree(left, ignore_errors=True)
     try:
-        with TemporaryDirectory(dir=installation.home, prefix=_SCRATCH) as scratch:
-            _train(installation, Path(scratch))
+        with scratch(installation.home, "training") as directory:
+            _train(installation, directory)
     except (FraudstreamError, KafkaError, OSError, subprocess.SubprocessError) as error:
         log.warning("kafka starts without its aot cache", error=str(error))
         _failed(installation).touch()
@@ -67,12 +62,12 @@ def _failed(installation: Installation) -> Path:
     return jvm.aot_cache(installation).with_suffix(".failed")
 
 
-def _train(installation: Installation, scratch: Path) -> None:
-    new = scratch / "new.aot"
+def _train(installation: Installation, directory: Path) -> None:
+    new = directory / "new.aot"
     (node,) = broker.prepare(
-        scratch / "data", installation, port=0, flags=(f"-XX:AOTCacheOutput={new}",)
+        directory / "data", installation, port=0, flags=(f"-XX:AOTCacheOutput={new}",)
     )
-    with (scratch / "log").open("wb") as output:
+    with (directory / "log").open("wb") as output:
         process = subprocess.Popen(  # noqa: S603 - our own command line
             (sys.executable, "-I", "-S", leash.__file__, str(os.getpid()), *node.argv),
             env=os.environ | node.env,

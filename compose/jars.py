@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final, NamedTuple
 
 import platformdirs
@@ -140,6 +141,18 @@ def held(path: Path) -> Iterator[None]:
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+@contextmanager
+def scratch(home: Path, name: str) -> Iterator[Path]:
+    """Give a new directory in a home, removed in the end; nobody else may work by that name.
+
+    Those that a process left, as it was killed, are removed by the next one.
+    """
+    for left in home.glob(f"{name}-*"):
+        shutil.rmtree(left, ignore_errors=True)
+    with TemporaryDirectory(dir=home, prefix=f"{name}-") as directory:
+        yield Path(directory)
 
 
 def _complete(jars: Path, lock: Lock) -> bool:

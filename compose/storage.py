@@ -13,14 +13,13 @@ import subprocess
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Final
 
 import msgspec
 
 from compose import jvm
 from compose.errors import BrokerError
-from compose.jars import KAFKA_VERSION, Installation
+from compose.jars import KAFKA_VERSION, Installation, held, scratch
 
 FORMAT_TIMEOUT_S: Final = 60.0
 _CHECKPOINT = "bootstrap.checkpoint"
@@ -103,8 +102,10 @@ def _bootstrap_checkpoint(kafka: Installation) -> Path:
     if kept.exists():
         return kept
     try:
-        with TemporaryDirectory(dir=kafka.home) as scratch:
-            _format(kafka, Path(scratch)).replace(kept)
+        with held(kafka.home / "format.lock"):
+            if not kept.exists():  # another process may just have been here
+                with scratch(kafka.home, "format") as directory:
+                    _format(kafka, directory).replace(kept)
     except OSError as error:
         raise BrokerError(f"can't write to {kafka.home}: {error.strerror}") from error
     except subprocess.TimeoutExpired as error:
@@ -114,10 +115,10 @@ def _bootstrap_checkpoint(kafka: Installation) -> Path:
     return kept
 
 
-def _format(kafka: Installation, scratch: Path) -> Path:
-    """Have Kafka's tool format storage below a directory; give the checkpoint that it writes."""
-    log_dir = scratch / "log"
-    properties = scratch / "format.properties"
+def _format(kafka: Installation, directory: Path) -> Path:
+    """Have Kafka's tool format storage in a directory; give the checkpoint that it writes."""
+    log_dir = directory / "log"
+    properties = directory / "format.properties"
     properties.write_text(
         as_properties(
             {

@@ -3,11 +3,14 @@
 import json
 import re
 import socket
+import subprocess
+import sys
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
-from compose import broker
+from compose import aot, broker, storage
 from compose.broker import BrokerNode
 from compose.errors import BrokerError
 from compose.jars import Installation
@@ -105,12 +108,12 @@ def test_storage_is_formatted_once(kafka: Installation, tmp_path: Path) -> None:
 def test_a_format_that_takes_too_long_is_told(
     kafka: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In one line, as all that is wrong with a start; nothing is left beside the jars."""
+    """In one line, as all that is wrong with a start; nothing is left but a lock."""
     (kafka.home / "bootstrap.checkpoint").unlink()
     monkeypatch.setattr("compose.storage.FORMAT_TIMEOUT_S", 0.001)
     with pytest.raises(BrokerError, match=r"did not format its storage within 0\.001 s"):
         broker.prepare(tmp_path / "data", kafka, port=0)
-    assert [*kafka.home.iterdir()] == []
+    assert [path.name for path in kafka.home.iterdir()] == ["format.lock"]
 
 
 def test_a_cache_that_cannot_be_written_is_told(kafka: Installation, tmp_path: Path) -> None:
@@ -127,6 +130,41 @@ def test_nodes_share_the_cluster_only(kafka: Installation, tmp_path: Path) -> No
     assert len({one["cluster.id"] for one in meta}) == 1
     assert [one["node.id"] for one in meta] == ["1", "2", "3"]
     assert len({one["directory.id"] for one in meta}) == 3
+
+
+def test_what_killed_preparations_left_is_removed(
+    kafka: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the next ones: a cache does not fill up with what nobody looks at any more."""
+    (kafka.home / "bootstrap.checkpoint").unlink()
+    program = f"""
+        import os
+        from pathlib import Path
+        from compose import aot, storage
+        from compose.jars import Installation
+        storage._format = aot._train = lambda *_: os._exit(9)
+        for prepare in (storage._bootstrap_checkpoint, aot.ensure):
+            if os.fork() == 0:
+                prepare(Installation(Path({str(kafka.home)!r}), (), "example"))
+            assert os.waitstatus_to_exitcode(os.wait()[1]) == 9
+    """
+    subprocess.run([sys.executable, "-c", dedent(program)], check=True)
+    assert len(directories(kafka.home)) == 2
+
+    def done(_kafka: Installation, directory: Path) -> Path:
+        (directory / "made").touch()
+        return directory / "made"
+
+    monkeypatch.setattr(storage, "_format", done)
+    monkeypatch.setattr(aot, "_train", done)
+    storage._bootstrap_checkpoint(kafka)
+    aot.ensure(kafka)
+    assert directories(kafka.home) == []
+
+
+def directories(home: Path) -> list[Path]:
+    """Give the directories in a home."""
+    return [path for path in home.iterdir() if path.is_dir()]
 
 
 def test_an_interrupted_format_is_finished(kafka: Installation, tmp_path: Path) -> None:
