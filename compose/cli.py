@@ -26,6 +26,7 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # its tables cut off names of options and variables
 )
 tail = typer.Typer(help="Print verdicts as they come, straight from Kafka.", no_args_is_help=True)
 
@@ -45,7 +46,7 @@ def broker(settings: BrokerSettings) -> int:
 
 
 def topics(settings: TopicSettings) -> int:
-    """Make the topics that are missing; wait for a Kafka that is not up yet."""
+    """Make the topics that are missing, as soon as Kafka is up."""
     from wire.topics import ensure  # noqa: PLC0415
 
     logs.configure(settings, "topics")

@@ -108,7 +108,7 @@ def revoke(
     *,
     keys_file: File = None,
 ) -> None:
-    """Revoke a key: gateways refuse it from their next look at the file on."""
+    """Revoke a key: gateways refuse it once they look at the file again."""
 
     def run() -> None:
         settings = _settings(keys_file)

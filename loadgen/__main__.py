@@ -5,7 +5,7 @@ from wire.options import main
 
 
 def loadgen(settings: LoadgenSettings) -> int:
-    """Drive transactions at a set rate, whatever the server does; measure and verify.
+    """Drive transactions at a set rate, open loop; measure and verify.
 
     Exit codes: 0 it ran and all that was asked of it held, also when stopped early by Ctrl-C;
     1 a threshold or the verification failed; 2 bad settings, or nothing to talk to; 130 stopped
@@ -17,7 +17,7 @@ def loadgen(settings: LoadgenSettings) -> int:
 
 
 def verify(settings: VerifySettings) -> int:
-    """Check that each transaction in the log has exactly one, right verdict.
+    """Check that each transaction in the log has one, right verdict.
 
     Exit codes: 0 it is so; 1 it is not; 2 bad settings, or nothing to talk to.
     """

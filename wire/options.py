@@ -77,7 +77,7 @@ def main(kind: type[S], run: Callable[[S], int | None]) -> None:
 def print_whatever_comes() -> None:
     """Have characters that the terminal's encoding lacks written as escapes, not end the program.
 
-    The help has lines round it, and names of accounts are the senders'.
+    Paths in the help are the user's, and names of accounts the senders'.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):  # the other one does so by itself
         sys.stdout.reconfigure(errors="backslashreplace")

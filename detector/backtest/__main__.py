@@ -6,7 +6,7 @@ from wire.options import main
 
 
 def backtest(settings: BacktestSettings) -> int:
-    """Judge past transactions by a rules file: what would differ, and why. Writes nothing."""
+    """Judge past transactions by a rules file: what differs, and why. Writes nothing."""
     from detector.backtest.command import run  # noqa: PLC0415 - `--help` need not load Kafka
 
     logs.configure(settings, "backtest")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from compose import keys
@@ -91,6 +92,28 @@ def test_a_documented_command_is_taken(
         assert result.exit_code == 0
     else:
         assert isinstance(result.exception, Read), result.output
+
+
+def _commands(group: Any, *path: str) -> Iterator[tuple[str, ...]]:
+    for name, command in group.commands.items():
+        yield from (
+            _commands(command, *path, name) if hasattr(command, "commands") else [(*path, name)]
+        )
+
+
+@pytest.mark.parametrize("path", [*_commands(typer.main.get_command(app))], ids=" ".join)
+def test_the_help_is_whole_in_a_narrow_terminal(path: tuple[str, ...]) -> None:
+    """No option and no variable is cut off, nor the line about the command in the list of all."""
+    narrow = {"COLUMNS": "80"}
+    command: Any = typer.main.get_command(app)
+    for word in path:
+        command = command.commands[word]
+    said = CliRunner().invoke(app, [*path, "--help"], env=narrow).output
+    for option in command.params:
+        names = {*option.opts, option.envvar} - {None, "key_id"}
+        assert names <= set(re.findall(r"[\w-]+", said))
+    listed = CliRunner().invoke(app, [*path[:-1], "--help"], env=narrow).output
+    assert not re.search(rf"^  {path[-1]} .*\.\.\.$", listed, re.MULTILINE)
 
 
 def test_the_main_commands_are_documented() -> None:

@@ -82,12 +82,12 @@ def test_secrets_are_no_options_and_are_not_shown(run) -> None:
 
 
 def test_a_terminal_without_all_characters_gets_the_help() -> None:
-    """What its encoding lacks, the lines round it say, is escaped."""
-    environment = os.environ | {"PYTHONIOENCODING": "latin-1"}
-    argv = (sys.executable, "-m", "compose", "topics", "--help")
+    """What its encoding lacks, a letter of a path say, is escaped."""
+    environment = os.environ | {"PYTHONIOENCODING": "latin-1", "XDG_DATA_HOME": "/home/ž"}
+    argv = (sys.executable, "-m", "compose", "broker", "--help")
     done = subprocess.run(argv, env=environment, capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
-    assert b"--partitions" in done.stdout
+    assert b"/home/\\u017e/fraudstream" in done.stdout
 
 
 @pytest.mark.parametrize(
