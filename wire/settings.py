@@ -266,8 +266,11 @@ def load(kind: type[S], **given: Any) -> S:
 
 
 def _complaint(error: Any) -> str:
-    name = str(error["loc"][0]).upper() if error["loc"] else "settings"
+    said: str = error["msg"].removeprefix("Value error, ")
+    if not error["loc"]:  # about several together; it names them
+        return said
+    name = str(error["loc"][0]).upper()
     secret = any(word in name for word in ("PASSWORD", "KEY", "SECRET", "TOKEN", "HEADERS"))
-    unsaid = secret or not error["loc"] or error["type"] == "missing"
+    unsaid = secret or error["type"] == "missing"
     value = "" if unsaid else f"={_USER.sub('//***@', repr(error['input']))}"
-    return f"{name}{value}: {error['msg']}"
+    return f"{name}{value}: {said}"

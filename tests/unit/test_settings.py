@@ -51,6 +51,10 @@ def test_an_error_names_variable_value_and_expectation(run) -> None:
     code, _, error = run(PARTITIONS="many")
     assert (code, error.count("\n")) == (2, 0)
     assert error.startswith("error: PARTITIONS='many': ")
+    _, _, error = run(KAFKA_BROKER_URL="kafka")
+    assert error.startswith("error: KAFKA_BROKER_URL='kafka': expected HOST:PORT")
+    _, _, error = run(LEGIT_TOPIC="t", FRAUD_TOPIC="t")
+    assert error.startswith("error: TRANSACTIONS_TOPIC, LEGIT_TOPIC, FRAUD_TOPIC and DEAD_LETTER_")
 
 
 def test_a_file_of_settings_that_is_no_text_is_one_line(run, tmp_path: Path) -> None:
