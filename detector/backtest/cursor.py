@@ -76,6 +76,13 @@ class Cursor:
         at = found[self.partition]
         return self.end if at == offsets.NONE else min(at, self.end)
 
+    def go_on(self, end: int) -> None:
+        """Read up to another end, behind the one so far."""
+        # What came with the last records and lay behind that end was left aside.
+        self.position = min(self.position, self.end)
+        self.end = max(self.end, end)
+        self._source.seek(self.partition, self.position)
+
     @property
     def done(self) -> bool:
         """True when all is read."""

@@ -12,7 +12,9 @@ from aiokafka import TopicPartition
 
 from detector import rulesfile
 from detector.backtest.command import find
+from detector.backtest.cursor import ends
 from detector.backtest.settings import BacktestSettings
+from detector.backtest.verdicts import Verdicts
 from detector.batch import judge
 from detector.engine import Engine
 from tests import foreign
@@ -196,6 +198,32 @@ async def test_a_second_verdict_and_a_missing_one_are_found(judged, rules):
     assert result.decided == known.decided + 1
 
 
+async def test_a_verdict_that_comes_during_the_backtest_is_found(kafka_settings):
+    """Detectors are a little behind a log that grows; what they say beyond its end is no fault."""
+    settings = load(BacktestSettings, **kafka_settings.model_dump())
+    transactions = [Transaction(each, "a", "x", Decimal(1)) for each in ("last", "behind the end")]
+    at_ms = time.time_ns() // 1_000_000
+    outcome = judge(
+        Engine(rulesfile.load(None)),
+        [Record(0, at, at_ms, encode(each)) for at, each in enumerate(transactions)],
+        datetime.now(UTC),
+        TopicPartition(settings.transactions_topic, 0),
+    )
+    topics = settings.legit_topic, settings.fraud_topic
+    client = await kafka.start(lambda: kafka.client(settings, topics))
+    producer = await kafka.start(lambda: kafka.producer(settings))
+    there = await ends(client, settings, [TopicPartition(topic, 0) for topic in topics])
+    for _, verdict, _ in outcome.legit:
+        await producer.send_and_wait(settings.legit_topic, verdict, partition=0)
+    async with Verdicts(client, settings, 0, there) as verdicts:
+        found = await verdicts.on(transactions[0], at_ms)
+        await verdicts.finish(at_ms, at_ms)
+    await producer.stop()
+    await kafka.close(client)
+    assert found is not None
+    assert (found.decision, verdicts.extra) == ("legit", 0)
+
+
 async def test_a_headers_name_may_be_no_utf_8(judged, rules):
     """Kafka does not look at it, so it can be in the log and among the verdicts: they are read."""
     known = await backtest(judged, rules=rules)
@@ -211,7 +239,7 @@ async def test_a_headers_name_may_be_no_utf_8(judged, rules):
 async def test_a_record_of_no_year_is_no_transaction(kafka_settings):
     """The detector puts it among the dead letters, so no verdict on it is missing."""
     value = encode(Transaction("t", "a", "x", Decimal(1)))
-    await foreign.write(kafka_settings, kafka_settings.transactions_topic, value)
+    await foreign.write(kafka_settings, kafka_settings.transactions_topic, value, at_ms=START_MS)
     await foreign.write(kafka_settings, kafka_settings.transactions_topic, value, at_ms=-(10**15))
     result = await backtest(kafka_settings)
     assert (result.decided, result.missing, result.refused) == (1, 1, 1)
