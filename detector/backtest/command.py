@@ -4,6 +4,7 @@ import asyncio
 import sys
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Final
 
 from rich.console import Console
 from rich.progress import (
@@ -25,6 +26,9 @@ from detector.errors import BacktestError
 from detector.rules import RuleSet
 from detector.windows import WindowLimits
 from wire import outputs
+
+NOTHING: Final = "nothing"
+"""What a file is compared with that has no label, unless there are other rules."""
 
 
 def run(settings: BacktestSettings) -> int:
@@ -50,7 +54,9 @@ def run(settings: BacktestSettings) -> int:
     if not settings.backtest_strict:
         return 0
     if result.same and not result.confusion:
-        raise BacktestError(f"nothing was compared with {result.compared_with}")
+        is_told = result.compared_with != NOTHING
+        what = result.compared_with if is_told else "anything: --label or --against says what"
+        raise BacktestError(f"nothing was compared with {what}")
     return int(not result.same)
 
 
@@ -72,7 +78,7 @@ def _compared_with(settings: BacktestSettings, against: RuleSet | None) -> str:
         return f"the rules of {settings.backtest_against} ({against.version})"
     if settings.backtest_label is not None:
         return f"the label {settings.backtest_label}"
-    return "nothing" if settings.backtest_input else "the recorded verdicts"
+    return NOTHING if settings.backtest_input else "the recorded verdicts"
 
 
 def _over_file(

@@ -7,7 +7,7 @@ from string import Template
 from typing import Final
 
 from detector.backtest import plots
-from detector.backtest.report import KINDS, micros, share, summary
+from detector.backtest.report import KINDS, micros, score, share, summary
 from detector.backtest.result import Difference, Result, told
 
 TEMPLATE: Final = "report.html"
@@ -86,7 +86,7 @@ def _differences(differences: list[Difference]) -> str:
             f"{each.source} → {each.target}",
             f"{each.amount} {each.currency}",
             _moment(each.received_at),
-            str(each.decided.score),
+            score(each),
             "\n".join(told(each.decided.reasons)) or "-",
             "\n".join(told(each.reference.reasons)) if each.reference else "-",
         ]

@@ -30,6 +30,7 @@ def as_dict(result: Result) -> dict[str, Any]:
         "threshold": result.rules.threshold,
         "compared_with": result.compared_with,
         "same": result.same,
+        "compared": result.confusion.total(),
         "decided": result.decided,
         "legit": result.decisions["legit"],
         "fraud": result.decisions["fraud"],
@@ -91,6 +92,13 @@ def micros(cost: float | None) -> str:
     return "-" if cost is None else f"{cost:.2f}"
 
 
+def score(difference: Difference) -> str:
+    """Write the score of a decision, and that of the reference if it is another."""
+    now, reference = difference.decided.score, difference.reference
+    before = reference and reference.score
+    return str(now) if before in (None, now) else f"{now} (was {before})"
+
+
 def summary(result: Result) -> list[tuple[str, str]]:
     """Give the figures that come first, named."""
     rows = [
@@ -102,6 +110,7 @@ def summary(result: Result) -> list[tuple[str, str]]:
         ("duplicates", f"{result.duplicates:,}"),
         ("refused as no transaction", f"{result.refused:,}"),
         ("replayed for the windows", f"{result.replayed:,}"),
+        ("compared", f"{result.confusion.total():,}"),
         ("decided otherwise", f"{result.flips:,}"),
         ("other score or reasons", f"{result.changed:,}"),
         ("no verdict recorded", f"{result.missing:,}"),
@@ -164,7 +173,7 @@ def _differences(title: str, differences: list[Difference]) -> Table:
             each.transaction_id,
             f"{each.received_at:%Y-%m-%d %H:%M:%S.%f}"[:-3],
             f"{each.amount} {each.currency}",
-            str(each.decided.score),
+            score(each),
             "\n".join(told(each.decided.reasons)) or "-",
             "\n".join(told(before.reasons)) if before and before.reasons else "-",
         )

@@ -248,7 +248,7 @@ def test_strict_tells_a_difference_by_the_exit_code(lines, stricter, capsys, str
         "fraud_fraud": 2,
     }
     assert [each["transaction_id"] for each in printed["examples"]["became_fraud"]] == ["line-3"]
-    assert printed["same"] is False
+    assert (printed["compared"], printed["same"]) == (5, False)
 
 
 @pytest.mark.parametrize(
@@ -263,6 +263,22 @@ def test_strict_is_not_content_with_nothing(tmp_path, capsys, given, content):
     with pytest.raises(BacktestError, match="nothing was compared with"):
         run(settings(input=path, strict=True, json=True, **given))
     assert json.loads(capsys.readouterr().out)["same"]
+
+
+def test_what_has_no_label_is_not_said_to_be_compared(lines, capsys):
+    """With nothing else to go by, no difference would look like agreement."""
+    run(settings(input=lines))
+    assert "│ compared │ 0 │" in " ".join(capsys.readouterr().out.split())
+
+
+def test_examples_show_the_score_before(lines, stricter, capsys):
+    """A reason that stayed as it was does not tell that its weight has changed."""
+    lighter = lines.parent / "lighter.toml"
+    lighter.write_text(STRICTER.replace("limit = 500", "limit = 500\nweight = 99"))
+    given = {"input": lines, "rules": lighter, "against": stricter}
+    run(settings(**given, html=lines.parent / "page.html"))
+    assert "(was" in capsys.readouterr().out
+    assert "99 (was 100)" in (lines.parent / "page.html").read_text()
 
 
 def test_tables_say_it_all(lines, stricter, capsys):
