@@ -79,14 +79,17 @@ def _shown(
 def line(verdict: Verdict) -> Text:
     """Put a verdict on one line: when, what, who, how much, and why."""
     fraud = verdict.decision == "fraud"
-    reasons = "; ".join(f"{reason.rule}: {reason.detail}" for reason in verdict.reasons)
+    reasons = "; ".join(
+        f"{reason.rule}: {reason.detail}{' (shadow)' if reason.shadow else ''}"
+        for reason in verdict.reasons
+    )
     return Text.assemble(
-        (f"{verdict.decided_at:%H:%M:%S.%f}"[:-3], "dim"),
+        (verdict.decided_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"), "dim"),
         " ",
         (f"{verdict.decision:5}", "bold red" if fraud else "green"),
         f" {verdict.amount:>14} {verdict.currency} ",
-        f"{_visible(verdict.source)} → {_visible(verdict.target)} ",
-        (_visible(reasons), "dim"),
+        f"{_visible(verdict.source)} → {_visible(verdict.target)}",
+        (f" {_visible(reasons)}" if reasons else "", "dim"),
     )
 
 

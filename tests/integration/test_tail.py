@@ -8,9 +8,11 @@ import sys
 import pytest
 from confluent_kafka import Producer
 
+from compose.tail import line
 from tests import foreign, forked
 from tests.processes import Programs, environment
 from tests.streaming import verdict
+from wire.messages import Reason, decode_verdict, instant
 from wire.settings import TopicSettings
 
 
@@ -30,6 +32,15 @@ def test_what_is_no_verdict_is_told_and_passed_over(
     assert tail.wait() == 0, tail.output
     assert tail.output.count("no verdict") == 2
     assert [tail.output.count(name) for name in ("anna", "carl")] == [1, 1]
+
+
+def test_a_line_tells_the_day_and_what_is_on_trial() -> None:
+    """A topic holds a week; and what did not count is no reason for the decision beside it."""
+    tried = Reason("new", "1", "odd", shadow=True)
+    told = decode_verdict(verdict("t", reasons=(tried,), decided_at=instant(1_700_000_000_001)))
+    assert line(told).plain == (
+        "2023-11-14T22:13:20.001Z legit         900.01 EUR anna → ben new: odd (shadow)"
+    )
 
 
 @pytest.mark.parametrize(
