@@ -14,7 +14,8 @@ from detector.backtest.__main__ import backtest
 from detector.backtest.settings import BacktestSettings
 from detector.settings import DetectorSettings
 from loadgen.__main__ import loadgen, verify
-from loadgen.settings import LoadgenSettings, VerifySettings
+from loadgen.settings import LoadgenSettings
+from loadgen.verify.settings import VerifySettings
 from wire import logs, outputs
 from wire.options import command, end_at_once, print_whatever_comes
 from wire.settings import TopicSettings

@@ -1,6 +1,7 @@
 """`python -m loadgen`: drive transactions, measure, verify."""
 
-from loadgen.settings import LoadgenSettings, VerifySettings
+from loadgen.settings import LoadgenSettings
+from loadgen.verify.settings import VerifySettings
 from wire.options import main
 
 
@@ -21,7 +22,7 @@ def verify(settings: VerifySettings) -> int:
 
     Exit codes: 0 it is so; 1 it is not; 2 bad settings, or nothing to talk to.
     """
-    from loadgen.verify import run  # noqa: PLC0415 - as above
+    from loadgen.verify.command import run  # noqa: PLC0415 - as above
 
     return run(settings)
 

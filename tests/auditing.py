@@ -4,9 +4,9 @@ from typing import Any
 
 from confluent_kafka import Producer
 
-from loadgen import verify
-from loadgen.audit import Findings
-from loadgen.settings import VerifySettings
+from loadgen.verify import command
+from loadgen.verify.audit import Findings
+from loadgen.verify.settings import VerifySettings
 from wire.settings import KafkaSettings, TopicSettings
 
 
@@ -18,7 +18,7 @@ def shared(settings: TopicSettings) -> dict[str, Any]:
 async def audited(settings: TopicSettings, **given: Any) -> Findings:
     """Audit the log from the beginning."""
     found = VerifySettings(**(shared(settings) | {"verify_settle": 1} | given))
-    return await verify.audited(found)
+    return await command.audited(found)
 
 
 def write(settings: TopicSettings, topic: str, *values: bytes | None, **given: Any) -> None:

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from loadgen.audit import Findings
 from loadgen.service import watch
 from loadgen.settings import LoadgenSettings
 from loadgen.share import Share
 from loadgen.summary import Summary
 from loadgen.target_kafka import KafkaTarget
+from loadgen.verify.audit import Findings
 from tests.auditing import audited, shared, write
 from tests.parts import Parts
 from wire.settings import TopicSettings

@@ -16,8 +16,8 @@ from aiokafka import TopicPartition
 from aiokafka.admin import RecordsToDelete
 from structlog.testing import capture_logs
 
-from loadgen import verify
-from loadgen.audit import Findings
+from loadgen.verify import command
+from loadgen.verify.audit import Findings
 from tests import foreign
 from tests.auditing import audited, shared, write
 from tests.parts import Parts
@@ -192,7 +192,7 @@ async def test_without_a_detector_everything_is_lost(log: Log) -> None:
 
 async def test_outcomes_that_are_there_are_read(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     """However long that takes: the time to settle is for those that are still to come."""
-    monkeypatch.setattr(verify, "LIMITS", verify.LIMITS._replace(total_bytes=1))
+    monkeypatch.setattr(command, "LIMITS", command.LIMITS._replace(total_bytes=1))
     await log.decide()
     assert (await audited(log.settings, verify_settle=0)).lost == 0
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadgen.audit import Audit
+from loadgen.verify.audit import Audit
 from wire.messages import Transaction, Verdict
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)

@@ -7,7 +7,8 @@ from typer.testing import CliRunner
 
 from compose.cli import app
 from detector import rulesfile
-from loadgen.settings import LoadgenSettings, VerifySettings
+from loadgen.settings import LoadgenSettings
+from loadgen.verify.settings import VerifySettings
 from wire.errors import SettingsError
 from wire.settings import load
 

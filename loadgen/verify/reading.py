@@ -1,32 +1,27 @@
-"""`fraudstream verify`: each transaction in the log has exactly one, right verdict.
+"""Reading the log for an audit.
 
-Reads the transactions topic over a span of time beside the verdict topics and the dead letters,
+That is the transactions topic over a span of time beside the verdict topics and the dead letters,
 as committed, from Kafka alone: it holds for traffic from anywhere.
 """
 
 import asyncio
-import os
-import signal
-import sys
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from time import monotonic as now
 from typing import Final
 
-import msgspec
 import structlog
 from aiokafka import TopicPartition
 
-from loadgen.audit import Audit, Findings
-from loadgen.settings import VerifySettings
-from wire import access, logs, offsets, outputs, topics
+from loadgen.verify.audit import Audit, Findings
+from loadgen.verify.settings import VerifySettings
+from wire import offsets
 from wire.deadline import deadline
 from wire.errors import MessageError
 from wire.kafka import RawClient
 from wire.messages import decode_transaction, decode_verdict, instant
 from wire.records import Record
-from wire.source import Chunk, Limits, Source, opened
+from wire.source import Chunk, Limits, Source
 
 log = structlog.get_logger(__name__)
 POLL_MS: Final = 200
@@ -36,47 +31,9 @@ IDLE_POLLS: Final = 10
 """So many polls without an outcome mean that there is none at the moment."""
 CLOCKS_APART: Final = timedelta(minutes=1)
 """Those that stamp transactions and those that stamp verdicts, at most."""
-FAILED: Final = 1
-INTERRUPTED: Final = 130
 _PLACE: Final = ("topic", "partition", "offset")
 """Headers of a dead letter: where the record lay."""
 _EVER: Final = datetime.min.replace(tzinfo=UTC)
-
-
-def run(settings: VerifySettings) -> int:
-    """Audit the log; give the exit code: 0 all is right, 1 it is not."""
-    logs.configure(settings, "verify")
-    return asyncio.run(_run(settings))
-
-
-async def _run(settings: VerifySettings) -> int:
-    findings = await audited(settings)
-    outputs.line(_said(findings, as_json=settings.verify_json))
-    return 0 if findings.ok else FAILED
-
-
-async def audited(settings: VerifySettings) -> Findings:
-    """Read the span and judge it; SIGINT or SIGTERM end the watching, a second one everything."""
-    counts = await topics.wait(settings, *topics.names(settings))
-    async with opened(settings, counts, LIMITS) as (client, source):
-        reading = Reading(settings, client, source, counts)
-
-        def stop() -> None:
-            if reading.stopped:
-                os._exit(INTERRUPTED)  # however long the log is, and whether Kafka answers or not
-            reading.stop()
-
-        running = asyncio.get_running_loop()
-        signals = () if sys.platform == "win32" else (signal.SIGINT, signal.SIGTERM)
-        for name in signals:
-            running.add_signal_handler(name, stop)
-        log.info("auditing the log", topic=settings.transactions_topic)
-        try:
-            with access.told(settings):
-                return await reading.audit()
-        finally:
-            for name in signals:
-                running.remove_signal_handler(name)
 
 
 class Reading:
@@ -289,10 +246,3 @@ def _partitions(counts: Mapping[str, int], *names: str) -> frozenset[TopicPartit
 
 def _ms(moment: datetime, *, less: timedelta = timedelta()) -> int:
     return max(0, int((moment.timestamp() - less.total_seconds()) * 1000))
-
-
-def _said(findings: Findings, *, as_json: bool) -> str:
-    counted = asdict(findings)
-    if as_json:
-        return msgspec.json.encode(counted | {"ok": findings.ok}).decode()
-    return "\n".join(f"{name.replace('_', ' '):<14} {count:,}" for name, count in counted.items())
