@@ -115,23 +115,33 @@ async def object_or_array(
     return b"".join(parts)
 
 
-async def refuse_unread(response: Response, receive: Receive, send: Send) -> None:
+async def refuse_unread(response: Response, rest: Receive | None, send: Send) -> None:
     """Answer although the body goes on, and close the connection.
 
     Closing at once would reset it and could destroy the answer before the client has read it, so
     what it still sends is dropped for a moment first (nginx calls this a lingering close).
+
+    Args:
+        response: the answer.
+        rest: receives what is still sent; None: the body is here, nothing more of it comes.
+        send: sends the answer (ASGI).
     """
     headers = [*response.raw_headers, (b"connection", b"close")]
     status = response.status_code
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": response.body, "more_body": True})
+    if rest is not None:
+        await _drop(rest)
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def _drop(rest: Receive) -> None:
     try:
         async with asyncio.timeout(LINGER_S):
-            async for _ in chunks(receive):
+            async for _ in chunks(rest):
                 pass
     except (TimeoutError, Disconnected):
         pass  # either way nobody sends any more
-    await send({"type": "http.response.body", "body": b""})
 
 
 def is_array(body: bytes) -> bool:

@@ -254,7 +254,8 @@ class Ingest:
     ) -> None:
         self.counts.refused(problem.kind, began)
         if problem.kind in (TOO_LARGE, BODY_TIMEOUT) or problem.extra.get("limit") == budget.LIMIT:
-            await bodies.refuse_unread(problem.response(), receive, send)
+            rest = None if is_whole(scope) else receive
+            await bodies.refuse_unread(problem.response(), rest, send)
         else:
             await problem.response()(scope, receive, send)
 

@@ -158,6 +158,20 @@ async def test_past_the_limit_in_flight_the_answer_is_503_at_once(
     assert answered.status_code == 202
 
 
+async def test_a_whole_body_that_is_too_large_takes_no_more_time_than_its_answer(
+    kafka_settings: KafkaSettings, serve_gateway: Callable[..., Any]
+) -> None:
+    """Nothing more of it can come, for which it had to wait in its place among those in flight."""
+    async with serve_gateway(kafka_settings, max_requests_in_flight=1) as client:
+        headers = {"Content-Type": "application/json"}
+        answers = [
+            await client.post("/transactions", content=b"{" + b" " * 20_000, headers=headers)
+            for _ in range(3)
+        ]
+
+    assert [answer.status_code for answer in answers] == [413] * 3
+
+
 async def test_past_the_bytes_in_flight_a_large_body_waits_its_turn(
     kafka_settings: KafkaSettings, serve_gateway: Callable[..., Any]
 ) -> None:
