@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import lru_cache
 from typing import Final, Literal
 
@@ -9,7 +10,13 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Send
 
 from api.ingest.budget import Budget
-from api.problems import BODY_TIMEOUT, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE, Problem
+from api.problems import (
+    BODY_TIMEOUT,
+    SHUTTING_DOWN,
+    TOO_LARGE,
+    UNSUPPORTED_MEDIA_TYPE,
+    Problem,
+)
 
 Form = Literal["json", "ndjson"]
 MEDIA_TYPES: Final[dict[str, Form]] = {
@@ -62,9 +69,41 @@ def check_encoding(content_encoding: bytes) -> None:
         )
 
 
-def late(seconds: float) -> Problem:
-    """Make the problem of a body that took too long."""
-    return Problem(BODY_TIMEOUT, f"body_timeout: the body did not arrive within {seconds:g} s")
+class Arrivals:
+    """Bounds how long a body may take to arrive; when the gateway stops, how long any still may."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._ends_at = float("inf")
+        self._awaited: set[asyncio.Timeout] = set()
+
+    @asynccontextmanager
+    async def awaited(self) -> AsyncIterator[None]:
+        """Read a body in here.
+
+        Raises:
+            Problem: it did not arrive in time.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout_at(min(loop.time() + self._seconds, self._ends_at)) as limit:
+                self._awaited.add(limit)
+                try:
+                    yield
+                finally:
+                    self._awaited.discard(limit)
+        except TimeoutError:
+            if loop.time() >= self._ends_at:
+                raise Problem(SHUTTING_DOWN, "the gateway is shutting down") from None
+            detail = f"body_timeout: the body did not arrive within {self._seconds:g} s"
+            raise Problem(BODY_TIMEOUT, detail) from None
+
+    def end(self, within: float) -> None:
+        """Wait for no body for longer than so many seconds from now on."""
+        self._ends_at = asyncio.get_running_loop().time() + within
+        for limit in self._awaited:
+            if not limit.expired():
+                limit.reschedule(min(self._ends_at, limit.when() or self._ends_at))
 
 
 async def chunks(receive: Receive, first: Message | None = None) -> AsyncIterator[bytes]:

@@ -46,6 +46,7 @@ class Ingest:
         self._topic = settings.transactions_topic.encode()
         self._masking = Masking(settings)
         self._outbox = Outbox(settings)
+        self._arrivals = bodies.Arrivals(settings.body_timeout)
         self._budget = Budget(settings.max_body_bytes_in_flight)
         self._verdicts = Verdicts(
             settings.verdict_index_size, settings.verdict_index_bytes, settings.max_verdict_waiters
@@ -83,6 +84,7 @@ class Ingest:
             self._verdicts.release()
             grace = self._settings.api_shutdown_grace_seconds
             within = max(STOP_MARGIN_S, grace - STOP_MARGIN_S)
+            self._arrivals.end(within)
             self._stopping = asyncio.create_task(self._outbox.stop(within), name="stop ingest")
         return self._stopping
 
@@ -194,11 +196,8 @@ class Ingest:
         )
 
     async def _read_in_time(self, receive: Receive) -> bytes:
-        try:
-            async with asyncio.timeout(self._settings.body_timeout):
-                return await self._read(receive)
-        except TimeoutError:
-            raise bodies.late(self._settings.body_timeout) from None
+        async with self._arrivals.awaited():
+            return await self._read(receive)
 
     async def _take_one(self, body: bytes) -> Answer:
         record = accept(body)
@@ -237,10 +236,8 @@ class Ingest:
     async def _take_lines(self, scope: Scope, receive: Receive, hold: Hold) -> Answer:
         results = self._results(scope, hold)
         try:
-            async with asyncio.timeout(self._settings.body_timeout):
+            async with self._arrivals.awaited():
                 await batches.take_lines(receive, results, self._settings, hold)
-        except TimeoutError:
-            raise await results.cut_short(bodies.late(self._settings.body_timeout)) from None
         except Problem as problem:
             raise await results.cut_short(problem) from None
         return await results.answer()

@@ -36,7 +36,7 @@ Every 2xx means that Kafka has the record, on all in-sync replicas.
   {max_wait_seconds} s; when too many requests wait already, the preference is not applied.
 * **Many**: 202 if all were accepted, 207 if some were (or if they failed for different sorts of
   causes), 422 if all were invalid, 503 if all failed for a retriable cause; always with the
-  results in order. NDJSON is taken as it arrives: when a body is cut short (408, 413), the
+  results in order. NDJSON is taken as it arrives: when a body is cut short (408, 413, 503), the
   results say what was accepted before. An array is taken as a whole or, over a limit, not at all.
   Of invalid records at most {max_errors_per_record} fields are told, and once that has come to
   {max_explained_bytes} bytes, one sentence stands for the fields of each further one.

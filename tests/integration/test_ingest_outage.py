@@ -352,6 +352,41 @@ async def test_a_stop_refuses_what_comes_and_keeps_what_came(
     assert [transaction.transaction_id for _, _, transaction in await stored()] == ["early"]
 
 
+async def test_a_stop_answers_bodies_that_do_not_come(
+    kafka_settings: TopicSettings,
+    serve_gateway: Callable[..., Any],
+    stored: Callable[[], Awaitable[list[Any]]],
+    until: Callable[..., Awaitable[None]],
+) -> None:
+    """With 503 before the grace is over; of lines that came it is told what became of them."""
+    async with serve_gateway(kafka_settings, api_shutdown_grace_seconds=1) as client:
+        readers = []
+        for form, begun in (
+            ("json", b"{"),
+            ("x-ndjson", json.dumps(posted("t1")).encode() + b"\n"),
+        ):
+            head = "POST /transactions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 999\r\n"
+            url = client.base_url
+            reader, writer = await asyncio.open_connection(url.host, url.port)
+            writer.write(f"{head}Content-Type: application/{form}\r\n\r\n".encode() + begun)
+            readers.append((reader, writer))
+
+        async def under_way() -> bool:
+            told = (await client.get("/metrics")).text
+            return 'fraudstream_api_requests_in_flight{worker="1"} 2.0' in told.splitlines()
+
+        await until(under_way)
+        await until(stored)
+    answers = [await reader.read() for reader, _ in readers]
+    for _, writer in readers:
+        writer.close()
+
+    one, lines = (json.loads(answer.partition(b"\r\n\r\n")[2]) for answer in answers)
+    assert [problem["code"] for problem in (one, lines)] == ["shutting-down"] * 2
+    assert [result["status"] for result in lines["results"]] == [202]
+    assert all(answer.startswith(b"HTTP/1.1 503 ") for answer in answers)
+
+
 async def test_a_stop_answers_what_is_in_flight(
     own_broker: Any, own_settings: TopicSettings, serve_gateway: Callable[..., Any]
 ) -> None:
