@@ -204,7 +204,8 @@ class _Stack:
     ) -> Part:
         return Part(
             name,
-            (sys.executable, "-m", module, *arguments),
+            # -P: not what lies in the working directory, which may well have an `api` of its own.
+            (sys.executable, "-P", "-m", module, *arguments),
             log=self._data.log(name),
             env={**self._environment(), **secret},
             **options,

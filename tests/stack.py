@@ -33,14 +33,14 @@ def free_port() -> int:
 class Stack:
     """One `fraudstream up` in a process of its own."""
 
-    def __init__(self, data: Path, *options: str) -> None:
+    def __init__(self, data: Path, *options: str, cwd: Path | None = None) -> None:
         self.data = data
         self.output = data.with_suffix(f".{uuid.uuid4().hex[:6]}.out")
         self.kafka_port = free_port()
-        argv = [sys.executable, "-m", "compose", "up", "--data-dir", str(data), "--port", "0"]
+        argv = [sys.executable, "-P", "-m", "compose", "up", "--data-dir", str(data), "--port", "0"]
         argv += ["--kafka-port", str(self.kafka_port), *options]
         with self.output.open("wb") as output:
-            self.process = psutil.Popen(argv, stdout=output, stderr=subprocess.STDOUT)
+            self.process = psutil.Popen(argv, cwd=cwd, stdout=output, stderr=subprocess.STDOUT)
         self.children: list[psutil.Process] = []
         self.url = ""
 
@@ -100,8 +100,8 @@ def stacks(directory: Path) -> Iterator[Callable[..., Stack]]:
     """Give a starter of stacks; whatever is left of them is killed."""
     started: list[Stack] = []
 
-    def start(*options: str, data: str = "data") -> Stack:
-        started.append(Stack(directory / data, *options))
+    def start(*options: str, data: str = "data", cwd: Path | None = None) -> Stack:
+        started.append(Stack(directory / data, *options, cwd=cwd))
         return started[-1]
 
     yield start

@@ -30,7 +30,10 @@ def test_its_own_load_comes_in_by_tls_and_a_key(
     """To two gateway processes, by a key that lives as long as the stack, and stands nowhere.
 
     It goes to a Kafka of the user's own: with --kafka no broker is started, and topics are made.
+    And it is started in a directory where modules have the names of ours.
     """
+    for module in ("api", "detector", "loadgen", "wire"):
+        (tmp_path / f"{module}.py").write_text("raise SystemExit('of another project')\n")
     keys = KeyFile(tmp_path)
     mine = bearer(keys.add("transactions:write", "metrics:read"))
     kept = keys.path.read_text()
@@ -40,7 +43,7 @@ def test_its_own_load_comes_in_by_tls_and_a_key(
     name = uuid.uuid4().hex
     topics = [f"--{kind}-topic={name}.{kind}" for kind in ("transactions", "legit", "fraud")]
     options = ("--api-workers", "2", "--keys-file", str(keys.path), "--kafka", kafka_address)
-    stack = up("--tps", "100", *options, *topics, *tls)
+    stack = up("--tps", "100", *options, *topics, *tls, cwd=tmp_path)
     url = stack.wait_ready()
     assert stack.part("kafka.Kafka") is None
     assert url.startswith("https://127.0.0.1:")
