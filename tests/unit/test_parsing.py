@@ -205,7 +205,7 @@ NO_CHUNK = LINE + HOST + CHUNKED + b"\r\nnone\r\n"
     ("between", "wrong"),
     [
         (0, b"this is no request\r\n\r\n"),
-        (0, LINE + b"a: b\r\n" * HEADER_BYTES),
+        (0, LINE + b"a: b\r\n" * HEADER_BYTES + b"last: b\r\n"),
         (0, NO_CHUNK),
         (2, NO_CHUNK),
         (2, b"this is no request\r\n\r\n"),
