@@ -1,14 +1,18 @@
 """The load generator's settings: names of options and variables, and what goes together."""
 
 import math
+import ssl
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from compose.cli import app
 from detector import rulesfile
+from loadgen import trust
 from loadgen.settings import LoadgenSettings
 from loadgen.verify.settings import VerifySettings
+from tests.certificates import Authority
 from wire.errors import SettingsError
 from wire.settings import load
 
@@ -93,3 +97,16 @@ def test_a_time_to_verify_from_is_read() -> None:
     assert load(VerifySettings, verify_since="1767312000000").verify_since == 1_767_312_000_000
     by_name = load(VerifySettings, verify_since="2026-01-02T01:00:00+01:00")
     assert by_name.verify_since == 1_767_312_000_000
+
+
+def test_a_gateway_is_trusted_by_the_systems_authorities(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A company puts its own among them; SSL_CERT_FILE names others, as to all that use OpenSSL."""
+    authority = Authority(tmp_path, "company")
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
+    trusting = trust.context(load(LoadgenSettings, loadgen_url="https://127.0.0.1:8000"))
+    assert isinstance(trusting, ssl.SSLContext)
+    (trusted,) = trusting.get_ca_certs()
+    assert trusted["subject"] == ((("commonName", "company"),),)
