@@ -8,6 +8,8 @@ from api.errors import AddressError
 
 BACKLOG = 4096
 """Connections the kernel may hold before the server accepts them (capped by net.core.somaxconn)."""
+ACCEPTED_IN_A_TURN = 8
+"""Connections accepted in one turn of the event loop."""
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -38,3 +40,13 @@ def bind(host: str, port: int) -> socket.socket:
         raise AddressError(f"can't listen on {host}:{port}: {cause}") from error
     listener.setblocking(False)
     return listener
+
+
+def doors(listener: socket.socket) -> list[socket.socket]:
+    """Give a listening socket, and as many others for it as connections are accepted in a turn.
+
+    uvloop 0.23 accepts one from each in a turn, and a busy gateway's turns are long: who comes
+    anew, a health check say, would wait for seconds while those who are in are answered at once.
+    (Each costs some microseconds for every connection.)
+    """
+    return [listener, *(listener.dup() for _ in range(ACCEPTED_IN_A_TURN - 1))]

@@ -98,7 +98,7 @@ def serve(settings: ApiSettings) -> int:
         else listener.bind(settings.api_host, settings.api_port)
     )
     exposure.check(settings, sock)
-    sockets = [sock]
+    sockets = listener.doors(sock)
     own = None
     if settings.api_worker_fd is not None:
         sockets.append(socket.socket(fileno=settings.api_worker_fd))

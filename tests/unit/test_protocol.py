@@ -2,12 +2,14 @@
 
 import asyncio
 import socket
+from contextlib import ExitStack
 
 import pytest
 import uvloop
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 
+from api import listener
 from api.transport import Connection
 from tests.raw import DEADLINE_S, IDLE_S, POST, Taking, answer, connected, request, start
 
@@ -74,6 +76,35 @@ async def test_an_idle_connection_is_closed_and_a_busy_one_is_not() -> None:
             await reader.readuntil(b"ok")
             await asyncio.sleep(IDLE_S / 2)
         assert await reader.read() == b""
+
+
+def test_connections_that_wait_are_accepted_in_few_turns() -> None:
+    """A busy gateway's turns are long, and whoever checks its health comes by a new connection."""
+    count = listener.ACCEPTED_IN_A_TURN
+
+    async def accept(waiting: socket.socket) -> int:
+        accepted: list[asyncio.BaseTransport] = []
+
+        class Accepting(asyncio.Protocol):
+            def connection_made(self, transport: asyncio.BaseTransport) -> None:
+                accepted.append(transport)
+                transport.close()
+
+        loop = asyncio.get_running_loop()
+        doors = listener.doors(waiting)
+        servers = [await loop.create_server(Accepting, sock=door) for door in doors]
+        for _ in range(3):
+            await asyncio.sleep(0)
+        in_three_turns = len(accepted)
+        for server in servers:
+            server.close()
+        return in_three_turns
+
+    with ExitStack() as stack:
+        waiting = stack.enter_context(listener.bind("127.0.0.1", 0))
+        for _ in range(count):
+            stack.enter_context(socket.create_connection(waiting.getsockname()))
+        assert uvloop.run(accept(waiting)) == count
 
 
 async def test_a_pipeline_is_answered_in_order_whoever_answers() -> None:
