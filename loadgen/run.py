@@ -8,7 +8,7 @@ bound they are dropped. So nothing queues up here, however long the server stall
 
 import asyncio
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -72,14 +72,18 @@ class Run:
         self._ledger = ledger
         self._number = 0
         self._latest = 0.0
+        """The clock's reading at the last send, or when that was due if a timer was early."""
         self._over = asyncio.Event()
 
     def stop(self) -> None:
         """Send nothing more; the run ends when what is in flight is answered."""
+        self._end(now())
+
+    def _end(self, at: float) -> None:
         if not self._over.is_set():
             self._over.set()
             # What an early timer has sent was due, too.
-            self.ended = max(now(), self._latest)
+            self.ended = max(at, self._latest)
 
     async def drive(self, shots: Iterator[Shot], start: Start) -> float:
         """Send until the schedule ends or `stop` is called, and wait for the answers.
@@ -92,7 +96,7 @@ class Run:
             for _ in range(self._settings.loadgen_connections)
         ]
         everything = asyncio.create_task(asyncio.wait(senders, return_when=asyncio.FIRST_EXCEPTION))
-        everything.add_done_callback(lambda _: self.stop())
+        everything.add_done_callback(lambda _: self._end(self._scheduled_end(senders, start)))
         try:
             await self._over.wait()
             self._drop_overdue(shots, start)
@@ -106,6 +110,13 @@ class Run:
                 sender.result()
         self._tally.cut_off += self.in_flight
         return self.ended - start.at
+
+    def _scheduled_end(self, senders: Iterable[asyncio.Task[None]], start: Start) -> float:
+        """Give when the schedule ends, a moment after its last send, if that is why all is over."""
+        if any(not each.done() or each.cancelled() or each.exception() for each in senders):
+            return now()
+        # Where a file ends, that is with the last send.
+        return 0.0 if self._settings.loadgen_replay else start.at + self._settings.seconds
 
     def _drop_overdue(self, shots: Iterator[Shot], start: Start) -> None:
         """Count what was due before the end and never got its turn."""
@@ -137,7 +148,7 @@ class Run:
                 tally.late += len(shot.payments)
             # A timer may fire a little early; then the time counts from the send.
             since = due + min(behind, 0.0)
-            self._latest = max(self._latest, due)
+            self._latest = max(self._latest, due + max(behind, 0.0))
             first = self._number + 1
             records = self._records(shot, since=since, epoch=start.epoch)
             await self._deliver(records, first=first, since=since)

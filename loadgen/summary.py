@@ -48,7 +48,7 @@ class Summary(Struct, frozen=True):
     run_id: str
     target: str
     seconds: float
-    """For how long it sent."""
+    """For how long it sent: by the schedule, or longer where the last sends were late."""
     target_rate: float
     """Transactions due a second, on the average of the run."""
     rate: float

@@ -106,10 +106,12 @@ def test_a_run_that_nobody_reads_goes_on_to_its_end(gateway: str, tmp_path: Path
 
 
 def test_a_threshold_that_does_not_hold_is_exit_code_1(start: Start, gateway: str) -> None:
-    """And the summary says which."""
-    code, out, _ = start(gateway, "--duration", "0.5", "--threshold", "p50<0.001us").finished()
+    """And the summary says which. What was due is told by the time of the schedule."""
+    options = ("--tps", "4", "--duration", "0.5", "--threshold", "p50<0.001us")
+    code, out, _ = start(gateway, *options).finished()
     assert code == 1
     assert "NOT HELD" in out
+    assert "of 4.0/s due, for 0.5 s" in out
 
 
 def test_several_processes_share_one_schedule(start: Start, gateway: str) -> None:
