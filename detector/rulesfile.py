@@ -22,6 +22,8 @@ MAX_FILE_BYTES: Final = 4_194_304
 """Largest rules file read; lists of accounts may be long."""
 MAX_COMPLAINTS: Final = 5
 VERSION_DIGITS: Final = 12
+_IN_TOML: Final = dict.fromkeys(("frozen_set_type", "tuple_type"), "expected a list")
+"""What is told in Python's words otherwise."""
 
 
 class _RulesFile(BaseModel):
@@ -57,6 +59,8 @@ def parse(content: bytes, name: str) -> RuleSet:
         file = _RulesFile.model_validate(document)
     except ValidationError as error:
         complaints = [_complaint(each, document) for each in error.errors()[:MAX_COMPLAINTS]]
+        if (others := error.error_count() - MAX_COMPLAINTS) > 0:
+            complaints.append(f"and {others} more")
         raise RulesError(_one_line(f"{name}: {'; '.join(complaints)}")) from None
     ids = [rule.id for rule in file.rules]
     for repeated in sorted({each for each in ids if ids.count(each) > 1}):
@@ -145,7 +149,7 @@ def _version(file: _RulesFile) -> str:
 
 def _complaint(error: Any, document: dict[str, Any]) -> str:
     """Say what is wrong, and where, as whoever wrote the file knows it."""
-    message = error["msg"].removeprefix("Value error, ")
+    message = _IN_TOML.get(error["type"]) or error["msg"].removeprefix("Value error, ")
     match error["loc"]:
         case ["rules", int(index)]:  # which kind it is can't be told
             return f"{_rule_name(document, index)}: kind: expected one of {', '.join(KINDS)}"

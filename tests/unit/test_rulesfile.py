@@ -103,6 +103,9 @@ def rule(kind, *lines):
             rule("structuring", 'within = "1h"', "count = 2", "least = 9", "most = 9"),
             "rule r: `least` must be less than `most`",
         ),
+        (rule("block_list", 'accounts = "a"'), "rule r: accounts: expected a list"),
+        (rule("block_list", 'pairs = ["a"]'), "rule r: pairs.0: expected a list"),
+        ("[rules]", "rules: expected a list"),
         (rule("block_list"), "rule r: `accounts` or `pairs` must name someone"),
         (
             rule("odd_hours", 'after = "22:00"', 'before = "06:00"', 'zone = "Mars"'),
@@ -146,6 +149,8 @@ def test_every_error_is_told():
     """Two mistakes are told at once."""
     with pytest.raises(RulesError, match=r"limit: Field required; rule r: y: Extra"):
         rulesfile.parse(rule("amount_limit", "y = 1").encode(), "my.toml")
+    with pytest.raises(RulesError, match=r"d: Extra inputs are not permitted; and 2 more$"):
+        rulesfile.parse(rule("amount_limit", *(f"{name} = 1" for name in "abcdef")).encode(), "f")
 
 
 @pytest.mark.parametrize("content", [b"\xff", b"x" * (rulesfile.MAX_FILE_BYTES + 1)])
