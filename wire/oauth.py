@@ -123,6 +123,8 @@ class ClientCredentials(AbstractTokenProvider):  # type: ignore[misc] # untyped 
         try:
             async with httpx.AsyncClient(timeout=TIMEOUT_S, verify=verify) as client:
                 response = await client.post(self._url, data=self._form, auth=self._login)
+        except ImportError as error:  # the environment names a proxy by SOCKS, which httpx lacks
+            raise AuthenticationFailedError(f"no token from {self._url}: {error}") from error
         except httpx.HTTPError as error:
             cause = str(error) or type(error).__name__
             raise KafkaConnectionError(f"no token from {self._url}: {cause}") from error

@@ -39,6 +39,14 @@ async def test_only_a_refusal_of_the_client_is_final(status: int, error: type[Ex
         await server.wait_closed()
 
 
+async def test_a_proxy_that_can_not_be_used_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As every failure to get a token is: in one line, not by a traceback."""
+    monkeypatch.setenv("all_proxy", "socks5://127.0.0.1:1")
+    tokens = ClientCredentials("http://idp.test/token", "client", "secret", None, None)
+    with pytest.raises(AuthenticationFailedError, match=r"no token from http://idp.*SOCKS proxy"):
+        await tokens.token()
+
+
 @pytest.mark.parametrize(
     ("given", "written"),
     [({}, b"an id:a+b/c%:d"), ({"kafka_oauth_header_urlencode": True}, b"an+id:a%2Bb%2Fc%25%3Ad")],
