@@ -43,7 +43,7 @@ class Certificate:
             self._loaded()  # apart first: a context that half of it was loaded into is no use
             self._load(self.context)
         except (CertificateError, OSError) as error:
-            log.error("certificate not loaded; the old one is kept", error=str(error))  # noqa: TRY400
+            log.error("certificate not loaded; the old one is kept", error=str(error))
             self._audit.record(Event.CERTIFICATE_REFUSED, file=str(self._certificate))
         else:
             log.info("certificate loaded", certificate=str(self._certificate))

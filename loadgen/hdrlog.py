@@ -35,7 +35,7 @@ class HdrLog:
         try:
             self._write(self._file, stretch, begin=begin, length=length)
         except OSError as error:  # a full disk: the run is worth more than its log
-            log.error("the log of latencies ends here", cause=error.strerror)  # noqa: TRY400
+            log.error("the log of latencies ends here", cause=error.strerror)
             self._file = None
 
     def _write(self, file: TextIO, stretch: Tally, *, begin: float, length: float) -> None:

@@ -83,7 +83,7 @@ class Witness:
                 self._following.result()
             except FraudstreamError as error:
                 # The run is still reported, and has failed: a gap is a fault.
-                log.error("the verdicts could not be followed to the end", cause=str(error))  # noqa: TRY400
+                log.error("the verdicts could not be followed to the end", cause=str(error))
                 self._tally.gaps += 1
 
     async def close(self) -> None:

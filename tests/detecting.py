@@ -67,7 +67,7 @@ async def produce(settings: TopicSettings, *values: Transaction | bytes | None) 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait until a condition holds."""
     async with asyncio.timeout(DEADLINE_S):
-        while not condition():  # noqa: ASYNC110 - a counter can't be waited for
+        while not condition():
             await asyncio.sleep(0.02)
 
 

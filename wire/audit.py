@@ -159,7 +159,7 @@ class Audit:
             assert self._file is not None  # noqa: S101 - opened, or raised
             self._append(self._file, msgspec.json.encode(line) + b"\n")
         except OSError as error:
-            log.error("audit log not written", cause=error.strerror, audit=line)  # noqa: TRY400
+            log.error("audit log not written", cause=error.strerror, audit=line)
 
     def _append(self, file: int, data: bytes) -> None:
         """Write a line; after one that was cut off (a full disk), begin with that one's end."""

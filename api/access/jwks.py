@@ -102,7 +102,7 @@ class KeySet:
                 self._take(await self._download(url))
         except (KeySetError, httpx.HTTPError, OSError) as error:  # TimeoutError is an OSError
             cause = str(error) or type(error).__name__
-            log.error("JWK Set not fetched; the old one is kept", url=url, error=cause)  # noqa: TRY400
+            log.error("JWK Set not fetched; the old one is kept", url=url, error=cause)
 
     async def _download(self, url: str) -> bytes:
         try:  # apart: reading the system's authorities takes tens of milliseconds
@@ -136,7 +136,7 @@ class KeySet:
         try:
             self._take(self._read())
         except KeySetError as error:
-            log.error("JWK Set not loaded; the old one is kept", error=str(error))  # noqa: TRY400
+            log.error("JWK Set not loaded; the old one is kept", error=str(error))
 
     def _take(self, content: bytes) -> None:
         if content == self._content:

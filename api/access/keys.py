@@ -110,7 +110,7 @@ class Keys:
         try:
             self._take(keyfile.read(self._path))
         except KeyFileError as error:
-            log.error("API keys not loaded; the old ones are kept", error=str(error))  # noqa: TRY400
+            log.error("API keys not loaded; the old ones are kept", error=str(error))
             self._audit.record(Event.KEYS_REFUSED, file=str(self._path))
             return
         log.info("API keys loaded", path=str(self._path), keys=len(self._held))

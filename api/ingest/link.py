@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import structlog
+from aiokafka.cluster import ClusterMetadata
 
 from api.errors import UnreachableError
 from api.ingest.producer import Producer
@@ -98,7 +99,7 @@ class Link:
             try:
                 await self._connect()
             except AccessError as error:
-                log.error("kafka refuses", topic=self._topic, error=str(error))  # noqa: TRY400
+                log.error("kafka refuses", topic=self._topic, error=str(error))
                 await asyncio.sleep(REFUSED_PAUSE_S)
             except Exception:
                 # Whatever it is: without a link every POST is refused for good.
@@ -131,8 +132,8 @@ class Link:
         batch_bytes = settings.produce_batch_bytes
         return Producer(client, self._topic, batch_bytes=batch_bytes, timeout_ms=timeout_ms)
 
-    def _count_partitions(self, cluster: object) -> None:
-        partitions = cluster.partitions_for_topic(self._topic)  # type: ignore[attr-defined]
+    def _count_partitions(self, cluster: ClusterMetadata) -> None:
+        partitions = cluster.partitions_for_topic(self._topic)
         # None while the topic's metadata is being fetched anew.
         if partitions and len(partitions) != self._partitions:
             self._partitions = len(partitions)

@@ -42,7 +42,7 @@ def guarded(site_settings: TopicSettings, keys: KeyFile) -> Iterator[Gateway]:
 async def known(gateway: Gateway, key: str) -> None:
     """Wait until the gateway has read a new key."""
     async with httpx.AsyncClient(base_url=gateway.url, verify=TRUST) as client, asyncio.timeout(20):
-        while (await client.get("/status.json", headers=bearer(key))).status_code != 200:  # noqa: ASYNC110
+        while (await client.get("/status.json", headers=bearer(key))).status_code != 200:
             await asyncio.sleep(0.05)
 
 

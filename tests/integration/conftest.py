@@ -89,7 +89,7 @@ async def serve_known(
 async def wait_until(condition: Callable[[], Awaitable[Any]]) -> None:
     """Wait until a condition holds."""
     async with asyncio.timeout(DEADLINE_S):
-        while not await condition():  # noqa: ASYNC110 - what is waited for is outside this loop
+        while not await condition():
             await asyncio.sleep(0.02)
 
 

@@ -218,7 +218,7 @@ async def test_a_stream_ends_with_its_credential(guarded: Guarded) -> None:
     token = issuer().token(exp=int(soon.timestamp()))
     async with httpx.AsyncClient(base_url=guarded.url, timeout=30, verify=TRUST) as client:
         async with asyncio.timeout(20):
-            while not (await client.get("/status.json", headers=bearer(five))).is_success:  # noqa: ASYNC110
+            while not (await client.get("/status.json", headers=bearer(five))).is_success:
                 await asyncio.sleep(POLL_S)
         headers = {"Sec-Fetch-Site": "same-origin"}
         form = await client.post("/sign-in", data={"credential": two}, headers=headers)

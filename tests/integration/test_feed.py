@@ -118,9 +118,9 @@ async def test_a_topic_made_anew_with_fewer_partitions_is_followed(
     admin = await kafka.start(lambda: kafka.admin(kafka_settings))
     await admin.delete_topics([topic])
     async with asyncio.timeout(DEADLINE_S):
-        while topic in await admin.list_topics():  # noqa: ASYNC110
+        while topic in await admin.list_topics():
             await asyncio.sleep(0.1)
-        while not await made(admin, topic):  # noqa: ASYNC110
+        while not await made(admin, topic):
             await asyncio.sleep(0.1)
     await kafka.close(admin)
     await asyncio.to_thread(write, kafka_settings, numbered(3, 5), 1)
@@ -151,7 +151,7 @@ async def test_a_broker_that_hangs_is_noticed(
         connection = pages.feed._connection
         own_broker.processes[1].send_signal(signal.SIGSTOP)
         async with asyncio.timeout(DEADLINE_S):
-            while pages.feed.following or pages.feed._connection is connection:  # noqa: ASYNC110
+            while pages.feed.following or pages.feed._connection is connection:
                 await asyncio.sleep(0.1)
         own_broker.processes[1].send_signal(signal.SIGCONT)
         await asyncio.to_thread(write, own_settings, numbered(2, 4))

@@ -61,7 +61,7 @@ class Load:
         """Wait until so many more were accepted."""
         wanted = len(self.accepted()) + accepted
         async with asyncio.timeout(30):
-            while len(self.accepted()) < wanted:  # noqa: ASYNC110 - the tasks above count
+            while len(self.accepted()) < wanted:
                 await asyncio.sleep(0.02)
 
     async def _post(self, loader: int) -> None:
@@ -420,5 +420,5 @@ async def test_a_stop_answers_what_is_in_flight(
 async def until_refused(load: Load) -> None:
     """Wait until requests are answered 503."""
     async with asyncio.timeout(30):
-        while not load.codes:  # noqa: ASYNC110 - the load's tasks count
+        while not load.codes:
             await asyncio.sleep(0.02)

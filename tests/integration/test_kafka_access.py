@@ -60,7 +60,7 @@ async def connections_end() -> AsyncIterator[None]:
     sockets = asyncio.get_running_loop()._selector
     async with asyncio.timeout(DEADLINE_S):
         # The loop has one of its own.
-        while len(sockets.get_map()) > 1:  # noqa: ASYNC110 - nobody is told of the others' ends
+        while len(sockets.get_map()) > 1:
             await asyncio.sleep(0.01)
 
 
@@ -308,7 +308,7 @@ async def test_a_gateway_goes_on_when_certificate_and_key_fit_again(with_topics:
         link.start()
         try:
             async with asyncio.timeout(DEADLINE_S):
-                while not logged:  # noqa: ASYNC110 - a log can't be waited for
+                while not logged:
                     await asyncio.sleep(0.05)
                 key.write_bytes(right)
                 await link.producer()

@@ -75,9 +75,9 @@ async def test_a_topic_made_anew_is_a_gap_and_then_live(
         admin = await kafka.start(lambda: kafka.admin(kafka_settings))
         await admin.delete_topics([topic])
         async with asyncio.timeout(DEADLINE_S):
-            while topic in await admin.list_topics():  # noqa: ASYNC110 - Kafka deletes when it likes
+            while topic in await admin.list_topics():
                 await asyncio.sleep(0.1)
-            while (await admin.create_topics([NewTopic(topic, 4, 1)])).topic_errors[0][1]:  # noqa: ASYNC110
+            while (await admin.create_topics([NewTopic(topic, 4, 1)])).topic_errors[0][1]:
                 await asyncio.sleep(0.1)
         await kafka.close(admin)
         async with writing(kafka_settings, f"{topic}-again") as again:

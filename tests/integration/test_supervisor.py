@@ -25,7 +25,7 @@ STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {SLEE
 async def until(condition: Callable[[], object]) -> None:
     """Wait for a condition, with a deadline."""
     async with asyncio.timeout(DEADLINE_S):
-        while not condition():  # noqa: ASYNC110 - what is waited for is in another process
+        while not condition():
             await asyncio.sleep(0.02)
 
 

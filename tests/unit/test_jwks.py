@@ -128,7 +128,7 @@ async def sub(tokens: Tokens, token: str) -> str:
 async def until(ask: Callable[[], Awaitable[str]], wanted: str) -> None:
     """Wait for an answer."""
     async with asyncio.timeout(20):
-        while await ask() != wanted:  # noqa: ASYNC110 - what changes it is no event here
+        while await ask() != wanted:
             await asyncio.sleep(0.02)
 
 
