@@ -44,7 +44,10 @@ class RawClient(AIOKafkaClient):  # type: ignore[misc] # untyped library
         """Connect, and learn who leads what."""
         # Cancelled while it waits for an answer, it would leave its connection open (aiokafka 0.14,
         # client.py): it goes on to its end.
-        await asyncio.shield(self._bootstrap())
+        bootstrapping = asyncio.create_task(self._bootstrap())
+        # Nobody is told of that end, be it a failure: asyncio would log it as one forgotten.
+        bootstrapping.add_done_callback(lambda done: done.cancelled() or done.exception())
+        await asyncio.shield(bootstrapping)
         await self.set_topics(self._wanted)
 
     async def stop(self) -> None:
