@@ -139,6 +139,14 @@ class Stack:
         """Start it again, on the data that it left."""
         engine("start", self.containers(service)[0])
 
+    def keep(self, folder: Path) -> None:
+        """Keep what its containers have said, and the broker's data, to look into a failure."""
+        for name in self.containers():
+            with (folder / f"{name}.log").open("wb") as log:
+                argv = (ENGINE, "logs", "--timestamps", name)
+                subprocess.run(argv, stdout=log, stderr=log, check=True)
+        engine("cp", f"{self.containers('broker')[0]}:/var/lib/kafka/data", str(folder))
+
     def settle(self) -> Log:
         """Wait until every transaction has its verdict; give what lies in the topics then."""
         until(lambda: not Log.read(BOOTSTRAP).lost, "every transaction has a verdict")

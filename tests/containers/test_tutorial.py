@@ -2,6 +2,7 @@
 
 import json
 import time
+from pathlib import Path
 
 import httpx
 import pytest
@@ -71,7 +72,9 @@ def test_each_part_says_what_it_takes(image: str) -> None:
         assert "--kafka-broker-url" in engine("run", "--rm", "--read-only", image, part, "--help")
 
 
-def test_the_tutorial_with_scaling_and_a_dead_broker(stack: Stack, witness: Witness) -> None:
+def test_the_tutorial_with_scaling_and_a_dead_broker(
+    stack: Stack, witness: Witness, tmp_path: Path
+) -> None:
     """Parts first, broker second; 1000 TPS verified; more detectors and a broker's death under it.
 
     Nothing that was accepted is lost, nothing has two verdicts, and `down` leaves nothing.
@@ -110,6 +113,8 @@ def test_the_tutorial_with_scaling_and_a_dead_broker(stack: Stack, witness: Witn
     stack.compose("stop", "loadgen")
     log = stack.settle()
     assert witness.accepted - set(log.verdicts) == set()
+    if log.lost or log.doubled:
+        stack.keep(tmp_path)
     assert (log.lost, log.doubled) == (set(), set()), log.places(log.lost | log.doubled)
     print(f"{len(log.transactions)} transactions, {len(witness.accepted)} of them the witness's")
 
