@@ -8,6 +8,7 @@
   partitions and groups to a transaction when they are first written to: three round trips where
   there were five. And the end of each transaction raises the producer's epoch, so that nothing late
   can get into the next.
+* DescribeTransactions 0 (KIP-664): how the last transaction of an id has ended.
 
 Only the wire formats are here.
 """
@@ -184,3 +185,37 @@ class EndTxn5(RequestStruct):  # type: ignore[misc]
         ("committed", Boolean),
         _TAGS,
     )
+
+
+class _DescribeTransactionsResponse0(Response):  # type: ignore[misc]
+    API_KEY = 65
+    API_VERSION = 0
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        (
+            "transactions",
+            CompactArray(
+                ("error_code", Int16),
+                ("transactional_id", _TEXT),
+                ("state", _TEXT),
+                ("timeout_ms", Int32),
+                ("start_time_ms", Int64),
+                ("producer_id", Int64),
+                ("producer_epoch", Int16),
+                (
+                    "topics",
+                    CompactArray(("topic", _TEXT), ("partitions", CompactArray(Int32)), _TAGS),
+                ),
+                _TAGS,
+            ),
+        ),
+        _TAGS,
+    )
+
+
+class DescribeTransactions0(RequestStruct):  # type: ignore[misc]
+    FLEXIBLE_VERSION = True
+    API_KEY = 65
+    API_VERSION = 0
+    RESPONSE_TYPE = _DescribeTransactionsResponse0
+    SCHEMA = Schema(("transactional_ids", CompactArray(_TEXT)), _TAGS)

@@ -11,6 +11,7 @@ from aiokafka.protocol.types import CompactArray, CompactString, Int16, TaggedFi
 
 from detector.protocol import (
     ApiVersions3,
+    DescribeTransactions0,
     EndTxn5,
     OffsetFetch7,
     TxnOffsetCommit3,
@@ -107,11 +108,16 @@ def commit_offsets(
     )
 
 
-def commit(producer: Producer) -> Exactly:
-    """Commit the transaction, in version 2 of the transactions."""
+def end(producer: Producer, *, committed: bool) -> Exactly:
+    """Commit the transaction or roll it back, in version 2 of the transactions."""
     return Exactly(
-        EndTxn5(producer.transactional_id, producer.producer_id, producer.epoch, True, NO_TAGS)
+        EndTxn5(producer.transactional_id, producer.producer_id, producer.epoch, committed, NO_TAGS)
     )
+
+
+def describe(transactional_id: str) -> Exactly:
+    """Ask what the coordinator knows of the id's last transaction."""
+    return Exactly(DescribeTransactions0([transactional_id], NO_TAGS))
 
 
 def stable_offsets(group: str, topic: str, partitions: list[int]) -> Exactly:

@@ -39,7 +39,12 @@ class Writer:
         self._partitions = partitions
         self._membership = membership
         self._limit_s = settings.detector_deadline_seconds
-        self._transactions = Transactions(client, settings.transactions_topic, membership.group)
+        self._transactions = Transactions(
+            client,
+            settings.transactions_topic,
+            membership.group,
+            written=(settings.legit_topic, settings.fraud_topic, settings.dead_letter_topic),
+        )
 
     async def take_over(self) -> dict[int, int | None]:
         """Fence the former owners, settle what they left open; give the committed offsets then.

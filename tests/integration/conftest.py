@@ -150,6 +150,17 @@ def read_all(settings: KafkaSettings) -> list[tuple[int, int, Transaction]]:
         consumer.close()
 
 
+@pytest.fixture(params=["version 2", "version 1"])
+def transactions_version(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both versions of Kafka's transactions, whatever the cluster could do."""
+    if request.param == "version 1":
+
+        async def speaks_no_version_2(_client: Any) -> bool:
+            return False
+
+        monkeypatch.setattr("detector.requests.speaks_version_2", speaks_no_version_2)
+
+
 @pytest.fixture
 def serve_gateway() -> Serve:
     """Give `serve`: an async context manager around a gateway of its own settings."""

@@ -3,42 +3,26 @@
 import asyncio
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from contextlib import AsyncExitStack
 
 import pytest
 from aiokafka import TopicPartition
-from confluent_kafka import Message
 
-from detector.batch import Outcome
 from detector.errors import FencedError
 from detector.metrics import Metrics
 from detector.requests import Membership
 from detector.rulesfile import RulesSource
 from detector.settings import DetectorSettings
 from detector.worker import Worker
-from detector.writer import Writer
 from tests.detecting import produce, until
-from wire import kafka, topics
+from tests.owning import DEADLINE_S, Read, member, outcome, values, writer_of
 from wire.errors import BrokerUnreachableError
 from wire.messages import Transaction, decode_verdict
 from wire.settings import TopicSettings
 
-DEADLINE_S = 40
 NOW_MS = time.time_ns() // 1_000_000  # what is older than its retention may go at any moment
-Read = Callable[[TopicSettings, str], list[Message]]
 
-
-@pytest.fixture(params=["version 2", "version 1"], autouse=True)
-def transactions_version(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both versions of Kafka's transactions, whatever the cluster could do."""
-    if request.param == "version 1":
-
-        async def speaks_no_version_2(_client: Any) -> bool:
-            return False
-
-        monkeypatch.setattr("detector.requests.speaks_version_2", speaks_no_version_2)
+pytestmark = pytest.mark.usefixtures("transactions_version")
 
 
 @pytest.fixture
@@ -46,49 +30,6 @@ def settings(kafka_settings: TopicSettings) -> DetectorSettings:
     """A detector's settings, in a group of the test's own."""
     group = {"detector_group": kafka_settings.transactions_topic}
     return DetectorSettings(**(kafka_settings.model_dump() | group))
-
-
-@asynccontextmanager
-async def member(settings: DetectorSettings) -> AsyncIterator[Membership]:
-    """Be the only member of the group."""
-    consumer = await kafka.start(
-        lambda: kafka.consumer(
-            settings, group_id=settings.detector_group, auto_offset_reset="earliest"
-        ),
-        patience=DEADLINE_S,
-    )
-    try:
-        consumer.subscribe([settings.transactions_topic])
-        async with asyncio.timeout(DEADLINE_S):
-            while not consumer.assignment():
-                await consumer.getmany(timeout_ms=50)
-        consumer.pause(*consumer.assignment())
-        group = consumer._coordinator
-        yield Membership(settings.detector_group, group.generation, group.member_id)
-    finally:
-        await consumer.stop()
-
-
-@asynccontextmanager
-async def writer_of(
-    settings: DetectorSettings, partitions: list[int], membership: Membership
-) -> AsyncIterator[Writer]:
-    """Connect a writer of some partitions."""
-    client = await kafka.start(lambda: kafka.client(settings, topics.names(settings)))
-    try:
-        yield Writer(settings, client, partitions, membership)
-    finally:
-        await kafka.close(client)
-
-
-def outcome(*values: bytes) -> Outcome:
-    """Give what is written for some legit verdicts."""
-    return Outcome(legit=[(b"alice", value, []) for value in values])
-
-
-def values(read: Read, settings: TopicSettings) -> list[bytes]:
-    """Read what was committed to the legit topic."""
-    return sorted(message.value() for message in read(settings, settings.legit_topic))
 
 
 async def test_the_next_owner_goes_on_where_the_last_one_committed(
