@@ -30,3 +30,14 @@ def test_the_partition_is_that_of_other_clients(key: bytes, partitions: int) -> 
     expected = (aiokafka_murmur2(key) & 0x7FFFFFFF) % partitions
     choose = partitioner(partitions, 10)
     assert [choose(key), choose(key)] == [expected, expected]
+
+
+def test_so_many_keys_are_remembered_at_most() -> None:
+    """Whoever posts for ever new accounts takes no more memory, and gets right partitions."""
+    choose = partitioner(7, 20)
+    known = choose.__self__  # type: ignore[attr-defined]
+    for _ in range(2):
+        for number in range(1000):
+            key = str(number).encode()
+            assert choose(key) == (aiokafka_murmur2(key) & 0x7FFFFFFF) % 7
+            assert 0 < len(known) <= 20
