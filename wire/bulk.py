@@ -40,6 +40,8 @@ class Bulk(NamedTuple):
     """The records' keys: the source accounts, UTF-8."""
     values: list[bytes]
     """The records' values: the transactions' wire form."""
+    unheard_of: bool
+    """Whether all transaction_ids were made here, just now."""
 
 
 class _Record(Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -73,22 +75,23 @@ def accept_all(bodies: Sequence[bytes]) -> Bulk | None:
     completed = _complete(records)
     if completed is None:
         return None
-    transaction_ids, added = completed
+    transaction_ids, made, added = completed
     lines = encode_lines(records)
     # As many quotes as fields given once need: none of them was given twice (see `accept`).
     if lines.count(_QUOTE) != posted.count(_QUOTE) + added:
         return None
     keys = [record.source.encode() for record in records]
-    return Bulk(transaction_ids, keys, lines.splitlines())
+    return Bulk(transaction_ids, keys, lines.splitlines(), made == len(records))
 
 
-def _complete(records: list[_Record]) -> tuple[list[str], int] | None:
+def _complete(records: list[_Record]) -> tuple[list[str], int, int] | None:
     """Check what the types do not, and fill in what was left out.
 
-    Gives the transaction_ids, and how many quotes were added; None if a record is not as nearly all
-    are.
+    Gives the transaction_ids, how many of them were made, and how many quotes were added; None if a
+    record is not as nearly all are.
     """
     transaction_ids = []
+    made = 0
     amounts = b",".join([record.amount for record in records]) + b","
     if not _are_amounts(amounts):
         return None
@@ -98,7 +101,7 @@ def _complete(records: list[_Record]) -> tuple[list[str], int] | None:
         transaction_id = record.transaction_id
         if not transaction_id:
             transaction_id = record.transaction_id = str(uuid7())
-            added += 4
+            made += 1
         transaction_ids.append(transaction_id)
         currency = record.currency
         if not currency:
@@ -110,4 +113,4 @@ def _complete(records: list[_Record]) -> tuple[list[str], int] | None:
             return None
         if unquoted and bytes(record.amount)[:1] != _QUOTE:
             record.amount = Raw(b'"%b"' % record.amount)
-    return transaction_ids, added
+    return transaction_ids, made, added + 4 * made

@@ -58,6 +58,7 @@ class Results:
         self._entries: list[Entry] = []
         self._batches: dict[Batch, None] = {}
         self._unsent: dict[str, Unsent] = {}
+        self._unheard_of = True
         self._hold = hold
         self._refusals = Refusals(hold)
         self._turn = Turn()
@@ -104,6 +105,7 @@ class Results:
             batches = self._outbox.put_all(accepted.keys, accepted.values)
         except DeliveryError:
             return False
+        self._unheard_of &= accepted.unheard_of
         self._entries.extend(zip(accepted.transaction_ids, batches, strict=True))
         self._batches.update(dict.fromkeys(batches))
         return True
@@ -144,6 +146,7 @@ class Results:
         except DeliveryError as error:
             self._give_up(accepted, error)
         else:
+            self._unheard_of = False  # nobody has looked
             self._entries.append((accepted.transaction_id, batch))
             self._batches[batch] = None
 
@@ -170,7 +173,9 @@ class Results:
     async def _told(self) -> Tally:
         for batch in self._batches:
             await batch.landed()
-        return await tally.of(self._entries, self._verdicts, self._turn)
+        return await tally.of(
+            self._entries, self._verdicts, self._turn, unheard_of=self._unheard_of
+        )
 
     async def _room(self) -> bool:
         try:

@@ -1,6 +1,8 @@
 """What became of the records of one body, written down as it is told."""
 
 from collections.abc import Sequence
+from http import HTTPStatus
+from itertools import repeat
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -17,6 +19,9 @@ from wire.messages import encode
 
 WRITTEN_TOGETHER: Final = 250
 """How many results are written before it is asked whether others should have their turn."""
+
+
+_ACCEPTED: Final = int(HTTPStatus.ACCEPTED)
 
 
 class Unsent(NamedTuple):
@@ -77,8 +82,13 @@ class Tally(NamedTuple):
         return self.added_to(problem)
 
 
-async def of(entries: Sequence[Entry], verdicts: Verdicts, turn: Turn) -> Tally:
-    """Tell what became of records whose batches are settled, and expect the accepted's verdicts."""
+async def of(
+    entries: Sequence[Entry], verdicts: Verdicts, turn: Turn, *, unheard_of: bool = False
+) -> Tally:
+    """Tell what became of records whose batches are settled, and expect the accepted's verdicts.
+
+    Are all their ids `unheard_of`, made here just now?
+    """
     causes: set[Kind] = set()
     written: list[bytes] = []
     count = 0
@@ -88,8 +98,13 @@ async def of(entries: Sequence[Entry], verdicts: Verdicts, turn: Turn) -> Tally:
             entry[0] for entry in share if isinstance(entry, tuple) and entry[1].error is None
         ]
         count += len(accepted)
-        verdicts.accepted_all(accepted)
-        results = [_result(begin + place, entry, causes) for place, entry in enumerate(share)]
+        verdicts.accepted_all(accepted, unheard_of=unheard_of)
+        places = range(begin, begin + len(share))
+        results: list[_Accepted | _Refused]
+        if len(accepted) == len(share):
+            results = list(map(_Accepted, places, repeat(_ACCEPTED), accepted))
+        else:
+            results = [_result(*each, causes) for each in zip(places, share, strict=True)]
         written.append(encode(results)[1:-1])
         if turn.over:
             await turn.pass_on()
@@ -101,7 +116,7 @@ def _result(index: int, entry: Entry, causes: set[Kind]) -> _Accepted | _Refused
     if isinstance(entry, tuple):
         transaction_id, batch = entry
         if batch.error is None:
-            return _Accepted(index, 202, transaction_id)
+            return _Accepted(index, _ACCEPTED, transaction_id)
         entry = refusals.written(undelivered(batch.error, transaction_id))
     causes.add(entry.kind)
     return _Refused(index, entry.kind.status, entry.problem)

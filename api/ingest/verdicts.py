@@ -1,8 +1,10 @@
 """Recent verdicts by transaction_id, and who waits for one: fed by what the hub reads anyway."""
 
 import asyncio
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import repeat
 from typing import Final
 
 import msgspec
@@ -80,24 +82,28 @@ class Verdicts:
         if transaction_id not in self._young and transaction_id not in self._old:
             self._put(transaction_id, PENDING)
 
-    def accepted_all(self, transaction_ids: Sequence[str]) -> None:
-        """Note that Kafka has transactions; some verdicts may have come already."""
-        young, old = self._young, self._old
-        new = [each for each in transaction_ids if each not in young and each not in old]
-        while new:
-            room = (self._max_bytes - self._bytes) // ENTRY_BYTES
-            share = new[: max(0, min(room, self._size - len(self._young)))]
-            if share:
-                self._young.update(dict.fromkeys(share, PENDING))
-                self._bytes += ENTRY_BYTES * len(share)
-                new = new[len(share) :]
-            else:
+    def accepted_all(self, transaction_ids: Sequence[str], *, unheard_of: bool = False) -> None:
+        """Note that Kafka has transactions; some verdicts may have come already.
+
+        Ids that nobody had `unheard_of` until they were made are not looked for among the old ones.
+        """
+        left = transaction_ids
+        while left:
+            if not unheard_of and not self._old.keys().isdisjoint(left):
+                left = [each for each in left if each not in self._old]
+            young, before = self._young, len(self._young)
+            room = min((self._max_bytes - self._bytes) // ENTRY_BYTES, self._size - before)
+            if room <= 0:
                 self._age()
+                continue
+            deque(map(young.setdefault, left[:room], repeat(PENDING)), maxlen=0)
+            self._bytes += ENTRY_BYTES * (len(young) - before)
+            left = left[room:]
 
     def find(self, transaction_id: str) -> bytes | None:
         """Give the verdict's JSON, PENDING, or None for an id that is not known (any more)."""
         verdict = self._young.get(transaction_id)
-        return self._old.get(transaction_id) if verdict is None else verdict
+        return verdict or self._old.get(transaction_id, verdict)
 
     @contextmanager
     def expecting(self, source: str, transaction_id: str) -> Iterator[Expectation | None]:

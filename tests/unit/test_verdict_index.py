@@ -74,6 +74,31 @@ def test_a_verdict_is_not_overwritten_by_its_acceptance() -> None:
     assert (verdicts.find("t1"), verdicts.find("t2")) == (event("t1").value, PENDING)
 
 
+@pytest.mark.parametrize("unheard_of", [True, False])
+@pytest.mark.parametrize("aged", [True, False])
+def test_no_verdict_is_overwritten_by_the_acceptance_of_many(
+    *, aged: bool, unheard_of: bool
+) -> None:
+    """Wherever the verdict is by then, and whether or not it is looked for there."""
+    verdicts = Verdicts(10, BYTES, 1)
+    verdicts.saw([event("t1")])
+    if aged:
+        verdicts.accepted_all([f"other-{number}" for number in range(15)])
+    verdicts.accepted_all(["t1", "t2", "t2"], unheard_of=unheard_of)
+
+    assert (verdicts.find("t1"), verdicts.find("t2")) == (event("t1").value, PENDING)
+
+
+def test_more_than_the_index_holds_can_be_accepted_at_once() -> None:
+    """The last ones are known then."""
+    verdicts = Verdicts(10, BYTES, 1)
+    verdicts.accepted_all([str(number) for number in range(1000)])
+
+    known = {number for number in range(1000) if verdicts.find(str(number)) is not None}
+    assert set(range(990, 1000)) <= known
+    assert len(known) <= 20
+
+
 def test_what_is_no_verdict_is_passed_over() -> None:
     """Another program's record in the topic stops nothing."""
     verdicts = Verdicts(100, BYTES, 1)
