@@ -22,7 +22,7 @@ from api.heads import Heads
 from api.protocol import Protocol
 from api.settings import ApiSettings
 from api.tls import Certificate
-from wire import logs
+from wire import logs, memory
 
 log = structlog.get_logger(__name__)
 FAILED = 1
@@ -113,6 +113,7 @@ def serve(settings: ApiSettings) -> int:
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, _end)
     _collect_less()
+    memory.keep_freed()
     Server(config, gateway, certificate).run(sockets=sockets)
     return FAILED if gateway.failed else 0
 

@@ -24,7 +24,6 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from aiokafka.errors import KafkaError
 
-from detector import memory
 from detector.errors import FencedError
 from detector.exporter import serving
 from detector.metrics import Metrics
@@ -33,7 +32,7 @@ from detector.rulesfile import RulesSource
 from detector.settings import DetectorSettings
 from detector.states import State
 from detector.worker import Worker
-from wire import access, kafka, logs, topics, tracing
+from wire import access, kafka, logs, memory, topics, tracing
 from wire import audit as audit_log
 from wire.errors import AccessError, BrokerUnreachableError, MetricsError, StuckError
 

@@ -1,8 +1,9 @@
-"""What the process does with memory that one batch has freed: it keeps it for the next.
+"""What a process does with memory that one batch has freed: it keeps it for the next.
 
-A batch takes some megabytes in large blocks (what was fetched, what is sent). The C library gives
-them back to the kernel at once, and gets them anew, page by page, for the next batch: with a
-back-log that is a tenth of all the processor time.
+A batch takes large blocks, megabytes in a detector (what was fetched or posted, what is sent). The
+C library gives them back to the kernel at once, and gets them anew, page by page, for the next one:
+that is a tenth of the processor time of a detector with a back-log, and a twentieth of a gateway's
+that takes NDJSON.
 """
 
 import ctypes

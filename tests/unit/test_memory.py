@@ -1,4 +1,4 @@
-"""A detector keeps the memory that a batch has freed."""
+"""Detectors and gateways keep the memory that a batch has freed."""
 
 import platform
 import subprocess
@@ -7,7 +7,7 @@ import sys
 BLOCK_BYTES = 8 * 2**20
 TAKE_AND_FREE = f"""
 import resource
-from detector import memory
+from wire import memory
 kept = memory.keep_freed()
 faults = []
 for _ in range(2):
