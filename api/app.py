@@ -12,7 +12,7 @@ from fastapi.telemetry import TelemetryConfig
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from api import asyncapi, docs, health, metrics, openapi, pages, problems, schemas
+from api import asyncapi, docs, health, metrics, openapi, pages, problems, schemas, slashes
 from api.access import signin
 from api.edge import requestid
 from api.edge.addresses import with_mapped
@@ -157,6 +157,7 @@ def create(
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
         telemetry=_TELEMETRY,
     )
     traced = tracing.start(settings, "api")
@@ -165,6 +166,7 @@ def create(
 
         app.tracing = GatewayTracing(traced, gateway)
     app.enclose()
+    app.router.default = slashes.otherwise(app.router)
     problems.install(app)
     routers = [
         gateway.ingest.routes(),

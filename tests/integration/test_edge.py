@@ -211,6 +211,33 @@ def test_head_is_answered_as_get(gateway: GatewayProcess, path: str) -> None:
         assert client.get(path).content  # the connection is as good as before
 
 
+@pytest.mark.parametrize(
+    ("asked", "answered"),
+    [
+        ("/docs/", "/docs"),
+        ("/docs//", "/docs"),
+        ("/docs%2F", "/docs"),
+        ("/healthz/", "/healthz"),
+        ("/schemas/verdict.json/?a=%2F&b", "/schemas/verdict.json?a=%2F&b"),
+        ("/stream/fraud///?raw=no", "/stream/fraud?raw=no"),
+    ],
+)
+def test_a_slash_too_many_leads_on_by_no_scheme_or_host(
+    gateway: GatewayProcess, asked: str, answered: str
+) -> None:
+    """Where a proxy ends TLS, ours are not those that the client came by."""
+    with httpx.Client(base_url=gateway.url, timeout=30, verify=TRUST) as client:
+        answer = client.get(asked)
+    assert (answer.status_code, answer.headers["location"]) == (307, answered)
+
+
+@pytest.mark.parametrize("path", ["/none/", "//", "//docs/", "/static/x/", "/worker"])
+def test_a_slash_where_nothing_is_leads_nowhere(gateway: GatewayProcess, path: str) -> None:
+    """Least of all to another host."""
+    request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    assert problem_of(said(gateway, request.encode()))["code"] == "not-found"
+
+
 def test_pipelined_requests_have_their_own_ids(gateway: GatewayProcess) -> None:
     """Each answer has that of its request."""
     request = b"GET /none HTTP/1.1\r\nHost: localhost\r\nX-Request-ID: r-%d\r\n%b\r\n"
