@@ -23,6 +23,39 @@ def test_the_readme_lists_every_code() -> None:
     assert listed == {(kind.status, kind.code) for kind in KINDS}
 
 
+def test_every_kind_says_what_it_means_and_what_to_do() -> None:
+    """In sentences of its own, for no two are the same."""
+    texts = [text for kind in KINDS for text in (kind.meaning, kind.advice)]
+    assert len(set(texts)) == 2 * len({kind.code for kind in KINDS}) == 2 * len(KINDS)
+    for text in texts:
+        assert re.fullmatch(r"[A-Z`].+\.", text), text
+        assert text.count("`") % 2 == 0, text
+
+
+def test_what_the_kinds_name_is_there() -> None:
+    """Settings, addresses, parameters, fields and members of problems are called as they are."""
+    document = create(ApiSettings()).openapi()
+    schemas = document["components"]["schemas"]
+    streams = document["paths"]["/stream/all"]["get"]["parameters"]
+    there = {
+        *(name.upper() for name in ApiSettings.model_fields),
+        *document["paths"],
+        *("/docs", "/sign-in"),  # pages are not in it
+        *schemas["Problem"]["properties"],
+        *schemas["PostedTransaction"]["properties"],
+        *(parameter["name"] for parameter in streams),
+        *("duplicates", "earliest", "id", "localhost"),
+    }
+    named = {
+        name
+        for kind in KINDS
+        for name in re.findall("`(.+?)`", f"{kind.meaning} {kind.advice}")
+        if re.fullmatch("/.+|[A-Z_]+|[a-z_]+", name)
+    }
+    assert len(named) > 20
+    assert named - there == set()
+
+
 @pytest.mark.parametrize("status", [400, 404, 405, 406, 413, 418])
 async def test_the_frameworks_own_errors_have_a_listed_code(status: int) -> None:
     """Whatever FastAPI or Starlette raise is a problem of a kind that the documents name."""
