@@ -12,7 +12,18 @@ from fastapi.telemetry import TelemetryConfig
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from api import asyncapi, docs, health, metrics, openapi, pages, problems, schemas, slashes
+from api import (
+    asyncapi,
+    docs,
+    explanations,
+    health,
+    metrics,
+    openapi,
+    pages,
+    problems,
+    schemas,
+    slashes,
+)
 from api.access import signin
 from api.edge import requestid
 from api.edge.addresses import with_mapped
@@ -34,7 +45,8 @@ Transactions in over HTTP, into Kafka; verdicts out over server-sent events, eac
 
 * `POST /transactions` answers 2xx only after Kafka acknowledged the record with acks=all.
 * `GET /stream/{fraud,legit,all}` resumes from `Last-Event-ID` with nothing lost, nothing twice.
-* Every error is `application/problem+json` (RFC 9457) with a stable `code`.
+* Every error is `application/problem+json` (RFC 9457) with a stable `code`; its `type` leads to
+  what that means and what to do, and [`/problems`](problems) to all of them.
 """
 
 # FastAPI's own would record bodies and the messages of exceptions, and trace each request twice.
@@ -176,6 +188,7 @@ def create(
         metrics.routes(gateway),
         pages.routes(),
         docs.routes(),
+        explanations.routes(),
         asyncapi.routes(settings),
     ]
     if gateway.gate is not None:

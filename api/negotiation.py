@@ -15,6 +15,15 @@ def wants_page(accept: str) -> bool:
     return weights.get("text/html", 0.0) > weights.get("text/event-stream", 0.0)
 
 
+def wants_json(accept: str) -> bool:
+    """Tell whether a client would rather have JSON than the page of the same.
+
+    Only one that names application/json does: what `*/*` is for may be read by a human.
+    """
+    weights = _weights(accept)
+    return weights.get("application/json", 0.0) > weights.get("text/html", 0.0)
+
+
 def takes_gzip(accept_encoding: str) -> bool:
     """Tell whether a client takes gzip (RFC 9110, 12.5.3): it names it, not at 0."""
     return _weights(accept_encoding).get("gzip", 0.0) > 0

@@ -137,9 +137,15 @@ def _digest() -> str:
     return whole.hexdigest()[:DIGEST_LENGTH]
 
 
-def written(template: str, **values: str) -> str:
-    """Write a page that is made for one request; what is put into it must be escaped already."""
-    values["static"] = f"/static/{_digest()}"
+def written(template: str, *, root: str = "/", **values: str) -> str:
+    """Write a page; what is put into it must be escaped already.
+
+    Args:
+        template: its name.
+        root: leads from the page to where all addresses begin.
+        values: what is put in.
+    """
+    values |= {"root": root, "static": f"{root}static/{_digest()}"}
     return Template(_files()[f"{template}.html"].decode()).substitute(values)
 
 

@@ -53,7 +53,11 @@ def components() -> dict[str, Any]:
         "detail": text,
     }
     problem = {
-        "type": {**text, "format": "uri-reference"},
+        "type": {
+            **text,
+            "format": "uri-reference",
+            "description": "where the gateway says what this means and what to do",
+        },
         "title": text,
         "status": {"type": "integer", "minimum": 400, "maximum": 599},
         "detail": text,

@@ -56,6 +56,7 @@ _AT: Final[Mapping[str, Need]] = {
     "/openapi.json": OPEN,
     "/asyncapi.json": OPEN,
     "/docs": OPEN,
+    "/problems": OPEN,
     "/sign-in": OPEN,
     "/sign-out": OPEN,
 }
@@ -63,6 +64,7 @@ _UNDER: Final[Mapping[str, Need]] = {
     "/transactions/": _LOOK_UP,
     "/worker/transactions/": _LOOK_UP,
     "/docs/": OPEN,
+    "/problems/": OPEN,
     "/schemas/": OPEN,
     "/static/": OPEN,
 }

@@ -7,6 +7,7 @@ import pytest
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Page, expect
 
+from api.problems import KINDS
 from tests.browser.stage import Gateway, Verdicts, Watched, verdict
 from wire.messages import Reason
 
@@ -48,6 +49,32 @@ async def test_no_accessibility_violations(
     found = await Axe().run(page)
     assert found.response["violations"] == [], found.generate_report()
     assert found.response["passes"]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_problems_are_explained_to_everyone(
+    new_page: Callable[..., Any], gateway: Gateway, scheme: str
+) -> None:
+    """From the list to each by its link, without scripts' help, on a phone, in the theme chosen."""
+    phone = {"viewport": {"width": 360, "height": 740}, "bypass_csp": True}
+    watched: Watched = await new_page(gateway, color_scheme="light", **phone)
+    page = watched.page
+    await page.add_init_script(f"localStorage.setItem('theme', '{scheme}')")
+    await page.goto(f"{gateway.url}/problems")
+    links = page.locator("main a")
+    assert await links.count() == len(KINDS)
+    longest = max(KINDS, key=lambda kind: len(kind.meaning + kind.advice))
+    for code in (None, longest.code):
+        if code is not None:
+            await page.get_by_role("link", name=code, exact=True).click()
+            await expect(page.get_by_role("heading", level=1)).to_have_text(longest.title)
+        found = await Axe().run(page)
+        assert found.response["violations"] == [], found.generate_report()
+        assert await page.evaluate("document.documentElement.scrollWidth") == 360
+        assert await page.evaluate("getComputedStyle(document.body).colorScheme") == scheme
+    await page.get_by_role("link", name="Problems").click()
+    await expect(page).to_have_url(f"{gateway.url}/problems")
+    assert watched.failed_loads == []
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -53,6 +53,8 @@ _ROUTES: Final[dict[tuple[str, str], tuple[list[set[str]] | None, int]]] = {
     ("GET", "/docs"): (None, 200),
     ("GET", "/docs/start.js"): (None, 200),
     ("GET", "/docs/{name}"): (None, 404),
+    ("GET", "/problems"): (None, 200),
+    ("GET", "/problems/{code}"): (None, 404),
     ("GET", "/schemas/transaction.json"): (None, 200),
     ("GET", "/schemas/verdict.json"): (None, 200),
     ("GET", "/static/{digest}/{name}"): (None, 404),
@@ -194,6 +196,29 @@ def test_refusals_say_what_is_missing(guarded: Guarded) -> None:
         numbers = client.get("/metrics", headers=bearer(key)).text
         for code in ("unauthenticated", "forbidden"):
             assert re.search(rf'fraudstream_api_refusals_total{{code="{code}",.*}} [1-9]', numbers)
+
+
+def test_who_is_refused_can_read_why(guarded: Guarded) -> None:
+    """The problem's type leads to a page, and to JSON, without a credential or with a wrong one."""
+    key = guarded.keys.add("metrics:read")
+    with guarded.client() as client:
+        until(lambda: client.get("/status.json", headers=bearer(key)).is_success)
+        for given, code in (({}, "unauthenticated"), (bearer(key), "forbidden")):
+            problem = client.post("/transactions", json=BODY, headers=given).json()
+            for credential in ({}, bearer("x.y.z"), bearer(key)):
+                page = client.get(problem["type"], headers={"Accept": "text/html", **credential})
+                assert (page.status_code, page.headers["content-type"][:9]) == (200, "text/html")
+                assert f"<code>{code}</code>" in page.text
+                headers = {"Accept": "application/json", **credential}
+                told = client.get(problem["type"], headers=headers).json()
+                assert told["advice"]
+                assert (
+                    told.items()
+                    >= {
+                        name: problem[name]
+                        for name in ("type", "code", "status", "title", "retriable")
+                    }.items()
+                )
 
 
 async def ended(stream: Any) -> None:

@@ -19,7 +19,8 @@ from wire.settings import TopicSettings
 
 APP = "https://app.example"
 Serve = Callable[..., Any]
-PATHS = ("/", "/stream/fraud?raw=1", "/transactions/x", "/metrics", "/docs", "/none", "/healthz")
+PATHS = ("/", "/stream/fraud?raw=1", "/transactions/x", "/metrics", "/docs", "/none", "/healthz",
+         "/problems/not-json")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -198,6 +199,8 @@ def test_a_clients_id_comes_back(
         "/schemas/verdict.json",
         "/docs",
         "/docs/swagger-ui.css",
+        "/problems",
+        "/problems/not-json",
         "/transactions/nobodys",
     ],
 )

@@ -26,7 +26,7 @@ async def test_an_address_is_held_to_its_rate(
             '"address";r=2;t=100', '"address";r=1;t=50', '"address";r=0;t=1',
         ]  # fmt: skip
         assert answers[0].headers["ratelimit-policy"] == '"address";q=3;w=150'
-        for path in ("/transactions", "/stream/all", "/metrics", "/none"):
+        for path in ("/transactions", "/stream/all", "/metrics", "/problems", "/none"):
             refused = await client.get(path)
             assert refused.status_code == 429
             problem = refused.json()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from api.negotiation import takes_gzip, wants_page
+from api.negotiation import takes_gzip, wants_json, wants_page
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"
 
@@ -28,6 +28,25 @@ BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;
 def test_only_who_prefers_html_gets_the_page(accept: str, *, expected: bool) -> None:
     """EventSource, curl and everything else get the stream."""
     assert wants_page(accept) is expected
+
+
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        ("application/json", True),
+        ("application/json, text/plain, */*", True),
+        ("Application/JSON;q=0.5, text/html;q=0.4", True),
+        (BROWSER, False),
+        ("text/html, application/json", False),
+        ("application/json;q=0", False),
+        ("application/problem+json", False),
+        ("*/*", False),
+        ("", False),
+    ],
+)
+def test_only_who_prefers_json_gets_a_page_as_such(accept: str, *, expected: bool) -> None:
+    """By name: what takes anything may be a human's."""
+    assert wants_json(accept) is expected
 
 
 @pytest.mark.parametrize(
