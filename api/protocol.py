@@ -1,7 +1,7 @@
 """HTTP/1.1 on a connection: uvicorn's, cheaper, and with less that a client can hold on to."""
 
 import asyncio
-from typing import Any
+from typing import Any, Final
 
 from uvicorn._types import ASGI3Application
 from uvicorn.config import Config
@@ -17,6 +17,11 @@ from api.parsing import Parsing
 from api.problems import Problem
 from api.transport import Connection
 from wire import logs
+
+LINGER_S: Final = 1.0
+"""How long a client that was refused has to read why before the connection is closed."""
+LINGER_BYTES: Final = 1 << 20
+"""Most bytes that are dropped of what it sends meanwhile."""
 
 
 class Protocol(Parsing):
@@ -39,6 +44,8 @@ class Protocol(Parsing):
     _is_counted = False
     _is_refused = False
     """Whether nothing more is read: the connection ends with the answers that are due."""
+    _unheard: int | None = None
+    """Bytes that may yet come and be dropped, of a client that was refused."""
     _answering: RequestResponseCycle | None = None
     """Whose answer was begun last; there may be more behind it."""
 
@@ -83,6 +90,7 @@ class Protocol(Parsing):
     def data_received(self, data: bytes) -> None:
         """Take what has come."""
         if self._is_refused:
+            self._drop(len(data))
             return
         self._idle_since = None
         begins = self._between
@@ -189,7 +197,31 @@ class Protocol(Parsing):
             return
         if cycle is None or not cycle.response_started or (cycle.response_complete and not is_own):
             self._tell(problem)
-        self.transport.close()
+        if self._is_counted and not is_own and (cycle is None or cycle.response_complete):
+            self._linger()
+        else:
+            self.transport.close()
+
+    def _linger(self) -> None:
+        """Close the connection when the client has heard why, or a while later.
+
+        To close it while something comes is to reset it, and a client that is reset may never read
+        what was sent to it before (RFC 9112, section 9.6).
+        """
+        if not self.transport.can_write_eof():  # over TLS
+            self.transport.close()
+            return
+        self.transport.write_eof()
+        self._unheard = LINGER_BYTES
+        if self._watch is not None:
+            self._watch.cancel()
+        self._watch = self.loop.call_later(LINGER_S, self.transport.close)
+
+    def _drop(self, count: int) -> None:
+        if self._unheard is not None:
+            self._unheard -= count
+            if self._unheard < 0:
+                self.transport.close()
 
     def _tell(self, problem: Problem) -> None:
         request_id = requestid.made()

@@ -12,12 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from api.protocol import LINGER_BYTES
 from tests.guarded import BODY
 from tests.streaming import GatewayProcess, gateways
 from tests.trust import TRUST
 from wire.settings import TopicSettings
 
 APP = "https://app.example"
+OPEN = 'fraudstream_api_connections{worker="1"}'
 Serve = Callable[..., Any]
 PATHS = ("/", "/stream/fraud?raw=1", "/transactions/x", "/metrics", "/docs", "/none", "/healthz",
          "/problems/not-json")  # fmt: skip
@@ -310,6 +312,25 @@ def test_an_endless_header_is_refused(gateway: GatewayProcess, head: bytes) -> N
     assert problem_of(answer)["limit"] == "api_header_bytes"
 
 
+@pytest.mark.parametrize("more", [30_000, 10_000_000])
+def test_who_is_refused_in_mid_header_can_read_why(gateway: GatewayProcess, more: int) -> None:
+    """What comes after the answer is dropped for a moment, up to a bound; no reset meets it."""
+    with socket.create_connection(("127.0.0.1", gateway.port), 30) as sock:
+        sock.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\na: " + b"b" * 70_000)
+        assert sock.recv(1, socket.MSG_PEEK)  # it has been refused
+        if more > LINGER_BYTES:
+            with pytest.raises(OSError, match=r"reset|[Bb]roken pipe"):
+                sock.sendall(b"b" * more)
+            return
+        for _ in range(10):
+            sock.sendall(b"b" * (more // 10))
+        answer = b""
+        while chunk := sock.recv(65_536):
+            answer += chunk
+    assert answer.startswith(b"HTTP/1.1 431 ")
+    assert problem_of(answer)["limit"] == "api_header_bytes"
+
+
 def test_endless_trailers_end_the_connection(gateway: GatewayProcess) -> None:
     """What is sent after a body's end, and brings nothing on, is bounded too."""
     head = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"
@@ -364,7 +385,10 @@ async def test_what_is_refused_is_counted(
 
         posted = b"POST /transactions HTTP/1.1\r\nHost: b.example\r\nConnection: close\r\n"
         found = [await sent(posted + b"Content-Length: 2\r\n\r\n{}")]
-        found += [await sent(b"GET / HTTP/1.1\r\nHost: a"), await sent(b"GET /" + b"a" * 5000)]
+        for refused in (b"GET / HTTP/1.1\r\nHost: a", b"GET /" + b"a" * 5000):
+            found.append(await sent(refused))
+            while OPEN + " 1.0" not in (await client.get("/metrics")).text:
+                await asyncio.sleep(0.01)  # it is told that the client has gone
         _, second = await asyncio.open_connection("127.0.0.1", port)
         found.append(await sent(b""))
         assert found == [b"421", b"408", b"431", b"429"]
@@ -372,7 +396,7 @@ async def test_what_is_refused_is_counted(
         second.close()
     names = ("fraudstream_api_connections", "fraudstream_api_unknown_hosts")
     assert [line for line in counted if line.startswith(names)] == [
-        'fraudstream_api_connections{worker="1"} 2.0',
+        f"{OPEN} 2.0",
         'fraudstream_api_connections_refused_total{limit="api_connections",worker="1"} 0.0',
         'fraudstream_api_connections_refused_total{limit="api_connections_per_address",worker="1"}'
         " 1.0",
