@@ -7,12 +7,12 @@ be it right or wrong, is left to `wire.posted.accept`, which looks closer.
 import re
 from collections.abc import Sequence
 from datetime import MAXYEAR, MINYEAR
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
-from uuid_utils import uuid7
 
+from wire.ids import uuid7s
 from wire.messages import (
     DEFAULT_CURRENCY,
     Currency,
@@ -69,48 +69,52 @@ def accept_all(bodies: Sequence[bytes]) -> Bulk | None:
     if _BACKSLASH in posted or _DELETE in posted or _C1 in posted:
         return None
     try:
-        records = [_decode(body) for body in bodies]
+        records = list(map(_decode, bodies))
     except (ValueError, RecursionError):  # msgspec's errors are ValueErrors
         return None
-    completed = _complete(records)
-    if completed is None:
+    amounts = b",".join([record.amount for record in records]) + b","
+    if not (_are_amounts(amounts) and _are_usual(records)):
         return None
-    transaction_ids, made, added = completed
+    unquoted = 2 * len(records) - amounts.count(_QUOTE)
+    if unquoted:
+        _quote_amounts(records)
+    made = _add_ids(records)
+    added = unquoted + 4 * made + 4 * _add_currencies(records)
     lines = encode_lines(records)
     # As many quotes as fields given once need: none of them was given twice (see `accept`).
     if lines.count(_QUOTE) != posted.count(_QUOTE) + added:
         return None
+    transaction_ids = cast("list[str]", [record.transaction_id for record in records])
     keys = [record.source.encode() for record in records]
     return Bulk(transaction_ids, keys, lines.splitlines(), made == len(records))
 
 
-def _complete(records: list[_Record]) -> tuple[list[str], int, int] | None:
-    """Check what the types do not, and fill in what was left out.
+def _are_usual(records: list[_Record]) -> bool:
+    """Check what the types do not, but for the amounts."""
+    currencies = {record.currency for record in records if record.currency}
+    years = {record.occurred_at.year for record in records if record.occurred_at}
+    return all(map(is_currency, currencies - {DEFAULT_CURRENCY})) and years.isdisjoint(
+        (MINYEAR, MAXYEAR)
+    )
 
-    Gives the transaction_ids, how many of them were made, and how many quotes were added; None if a
-    record is not as nearly all are.
-    """
-    transaction_ids = []
-    made = 0
-    amounts = b",".join([record.amount for record in records]) + b","
-    if not _are_amounts(amounts):
-        return None
-    unquoted = 2 * len(records) - amounts.count(_QUOTE)
-    added = unquoted
+
+def _quote_amounts(records: list[_Record]) -> None:
     for record in records:
-        transaction_id = record.transaction_id
-        if not transaction_id:
-            transaction_id = record.transaction_id = str(uuid7())
-            made += 1
-        transaction_ids.append(transaction_id)
-        currency = record.currency
-        if not currency:
-            record.currency = DEFAULT_CURRENCY
-            added += 4
-        elif currency != DEFAULT_CURRENCY and not is_currency(currency):
-            return None
-        if record.occurred_at and record.occurred_at.year in (MINYEAR, MAXYEAR):
-            return None
-        if unquoted and bytes(record.amount)[:1] != _QUOTE:
+        if bytes(record.amount)[:1] != _QUOTE:
             record.amount = Raw(b'"%b"' % record.amount)
-    return transaction_ids, made, added + 4 * made
+
+
+def _add_ids(records: list[_Record]) -> int:
+    """Give those without a transaction_id one; tell how many."""
+    nameless = [record for record in records if not record.transaction_id]
+    for record, transaction_id in zip(nameless, uuid7s(len(nameless)), strict=True):
+        record.transaction_id = transaction_id
+    return len(nameless)
+
+
+def _add_currencies(records: list[_Record]) -> int:
+    """Give those without a currency the default one; tell how many."""
+    without = [record for record in records if not record.currency]
+    for record in without:
+        record.currency = DEFAULT_CURRENCY
+    return len(without)
