@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from itertools import count, repeat
 from typing import Any, Final
 
 from api.errors import DeliveryError
@@ -64,22 +65,22 @@ class Batch:
     def extend(
         self,
         timestamp_ms: int,
-        records: Sequence[tuple[bytes, bytes]],
+        keys: Sequence[bytes],
+        values: Sequence[bytes],
         headers: Headers = NO_HEADERS,
     ) -> int:
-        """Add records, each a key and a value, until the batch is full; give how many it took."""
+        """Add records until the batch is full; give how many it took."""
         if self._builder is None:
             return 0
-        append = self._builder.append
-        number, size = self.count, self.bytes
-        for key, value in records:
-            if append(number, timestamp_ms, key, value, headers) is None:
-                break
-            number += 1
-            size += len(key) + len(value) + RECORD_OVERHEAD_BYTES
-        taken = number - self.count
-        self.count, self.bytes = number, size
-        return taken
+        numbers = count(self.count)
+        fields = (numbers, repeat(timestamp_ms), keys, values, repeat(headers))
+        # It gives None for a record that does not fit: those behind are not tried then.
+        if not all(map(self._builder.append, *fields)):
+            taken = next(numbers) - self.count - 1
+            keys, values = keys[:taken], values[:taken]
+        self.count += len(keys)
+        self.bytes += weight(keys, values)
+        return len(keys)
 
     def take(self, producer: Producer) -> Any:
         """Close the batch, to be sent by a producer; give what builds it."""

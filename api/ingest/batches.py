@@ -16,7 +16,7 @@ from api.ingest.budget import RESULT_BYTES, Hold
 from api.ingest.lines import Lines
 from api.ingest.outbox import Outbox
 from api.ingest.refusals import Refusals
-from api.ingest.tally import Entry, Tally, Unsent
+from api.ingest.tally import Outcome, Tally, Unsent
 from api.ingest.turns import Turn
 from api.ingest.verdicts import Verdicts
 from api.problems import (
@@ -55,7 +55,9 @@ class Results:
         self._verdicts = verdicts
         self._max_bytes = settings.max_transaction_bytes
         self._patience = settings.delivery_timeout
-        self._entries: list[Entry] = []
+        self._transaction_ids: list[str] = []
+        """Of each record; of those that are none, nothing."""
+        self._outcomes: list[Outcome] = []
         self._batches: dict[Batch, None] = {}
         self._unsent: dict[str, Unsent] = {}
         self._unheard_of = True
@@ -80,7 +82,7 @@ class Results:
         self._hold.add(RESULT_BYTES * records)
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._outcomes)
 
     async def take(self, records: Sequence[bytes]) -> None:
         """Validate records and send them on their way, as there is room for them."""
@@ -106,19 +108,20 @@ class Results:
         except DeliveryError:
             return False
         self._unheard_of &= accepted.unheard_of
-        self._entries.extend(zip(accepted.transaction_ids, batches, strict=True))
+        self._transaction_ids += accepted.transaction_ids
+        self._outcomes += batches
         self._batches.update(dict.fromkeys(batches))
         return True
 
     def _take_one(self, record: bytes) -> Accepted | None:
         """Take a record; give it back if there is no room for it."""
         if len(record) > self._max_bytes:
-            self._entries.append(refusals.too_large(self._max_bytes))
+            self._note("", refusals.too_large(self._max_bytes))
             return None
         try:
             accepted = accept(record)
         except MessageError as error:
-            self._entries.append(self._refusals.of(error))
+            self._note("", self._refusals.of(error))
             return None
         try:
             self._put(accepted)
@@ -147,13 +150,17 @@ class Results:
             self._give_up(accepted, error)
         else:
             self._unheard_of = False  # nobody has looked
-            self._entries.append((accepted.transaction_id, batch))
+            self._note(accepted.transaction_id, batch)
             self._batches[batch] = None
 
     def _give_up(self, accepted: Accepted, error: DeliveryError) -> None:
         # The same for all records that fail alike; a traceback would hold what was being done.
         unsent = self._unsent.setdefault(str(error), Unsent(error.with_traceback(None)))
-        self._entries.append((accepted.transaction_id, unsent))
+        self._note(accepted.transaction_id, unsent)
+
+    def _note(self, transaction_id: str, outcome: Outcome) -> None:
+        self._transaction_ids.append(transaction_id)
+        self._outcomes.append(outcome)
 
     async def answer(self) -> Answer:
         """Wait until everything sent is settled; answer for all records.
@@ -174,7 +181,11 @@ class Results:
         for batch in self._batches:
             await batch.landed()
         return await tally.of(
-            self._entries, self._verdicts, self._turn, unheard_of=self._unheard_of
+            self._transaction_ids,
+            self._outcomes,
+            self._verdicts,
+            self._turn,
+            unheard_of=self._unheard_of,
         )
 
     async def _room(self) -> bool:

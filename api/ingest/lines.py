@@ -19,20 +19,14 @@ class Lines:
 
         One that is too long is given once, longer than it may be, and what follows of it dropped.
         """
-        lines: list[bytes] = []
-        first, *others = chunk.split(b"\n")
+        lines = chunk.split(b"\n")
         if self._skipping:
-            if not others:
-                return lines
-            first, *others = others
+            if len(lines) == 1:
+                return []
+            del lines[0]
             self._skipping = False
-            self._rest = b""
-        first = self._rest + first
-        if others:
-            *complete, self._rest = others
-            lines = [first, *complete]
-        else:
-            self._rest = first
+        lines[0] = self._rest + lines[0]
+        self._rest = lines.pop()
         if len(self._rest) > self._max_bytes:
             lines.append(self._rest)
             self._rest = b""

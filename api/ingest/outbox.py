@@ -160,12 +160,16 @@ class Outbox:
         headers = NO_HEADERS if self.trace is None else self.trace.headers()
         now_ms = int(time.time() * 1000)
         partitions = list(map(self._partition, keys))
-        records: dict[int, list[tuple[bytes, bytes]]] = {}
-        for partition, record in zip(partitions, zip(keys, values, strict=True), strict=True):
-            records.setdefault(partition, []).append(record)
+        shares: dict[int, tuple[list[bytes], list[bytes]]] = {
+            partition: ([], []) for partition in set(partitions)
+        }
+        for partition, key, value in zip(partitions, keys, values, strict=True):
+            its_keys, its_values = shares[partition]
+            its_keys.append(key)
+            its_values.append(value)
         batches = {
-            partition: self._place(self._lanes[partition], now_ms, those, headers)
-            for partition, those in records.items()
+            partition: self._place(self._lanes[partition], now_ms, *share, headers)
+            for partition, share in shares.items()
         }
         placed = [next(batches[partition]) for partition in partitions]
         if headers and self.trace is not None:
@@ -179,16 +183,17 @@ class Outbox:
         self,
         lane: Lane,
         timestamp_ms: int,
-        records: Sequence[tuple[bytes, bytes]],
+        keys: Sequence[bytes],
+        values: Sequence[bytes],
         headers: Headers,
     ) -> Iterator[Batch]:
         """Put records into the lane's batches; give the batch of each in turn."""
         placed: list[Batch] = []
-        while left := records[len(placed) :]:
+        while (begin := len(placed)) < len(keys):
             batch = lane.waiting[-1] if lane.waiting else self._begin(lane)
-            taken = batch.extend(timestamp_ms, left, headers)
+            taken = batch.extend(timestamp_ms, keys[begin:], values[begin:], headers)
             placed += [batch] * taken
-            if taken < len(left):
+            if len(placed) < len(keys):
                 self._begin(lane)
         return iter(placed)
 

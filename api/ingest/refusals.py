@@ -19,7 +19,7 @@ MAX_EXPLAINED_BYTES: Final = 262_144
 _IN_SHORT: Final = "is not valid; only the body's first refusals are explained"
 
 
-class Refusal(msgspec.Struct, frozen=True):
+class Refusal(msgspec.Struct, frozen=True, eq=False):
     """Why a record is not taken."""
 
     kind: Kind

@@ -1,8 +1,7 @@
 """What became of the records of one body, written down as it is told."""
 
 from collections.abc import Sequence
-from http import HTTPStatus
-from itertools import repeat
+from itertools import count, repeat
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -19,9 +18,7 @@ from wire.messages import encode
 
 WRITTEN_TOGETHER: Final = 250
 """How many results are written before it is asked whether others should have their turn."""
-
-
-_ACCEPTED: Final = int(HTTPStatus.ACCEPTED)
+ACCEPTED: Final = 202
 
 
 class Unsent(NamedTuple):
@@ -30,8 +27,8 @@ class Unsent(NamedTuple):
     error: DeliveryError
 
 
-Entry = tuple[str, Batch | Unsent] | Refusal
-"""A valid record's transaction_id and where it is; or why it is none."""
+Outcome = Batch | Unsent | Refusal
+"""Where a valid record is; or why it is none."""
 
 
 class _Accepted(msgspec.Struct, gc=False):
@@ -83,7 +80,12 @@ class Tally(NamedTuple):
 
 
 async def of(
-    entries: Sequence[Entry], verdicts: Verdicts, turn: Turn, *, unheard_of: bool = False
+    transaction_ids: Sequence[str],
+    outcomes: Sequence[Outcome],
+    verdicts: Verdicts,
+    turn: Turn,
+    *,
+    unheard_of: bool = False,
 ) -> Tally:
     """Tell what became of records whose batches are settled, and expect the accepted's verdicts.
 
@@ -91,32 +93,38 @@ async def of(
     """
     causes: set[Kind] = set()
     written: list[bytes] = []
-    count = 0
-    for begin in range(0, len(entries), WRITTEN_TOGETHER):
-        share = entries[begin : begin + WRITTEN_TOGETHER]
-        accepted = [
-            entry[0] for entry in share if isinstance(entry, tuple) and entry[1].error is None
-        ]
-        count += len(accepted)
-        verdicts.accepted_all(accepted, unheard_of=unheard_of)
-        places = range(begin, begin + len(share))
+    accepted = 0
+    for begin in range(0, len(outcomes), WRITTEN_TOGETHER):
+        end = begin + WRITTEN_TOGETHER
+        ids, share = transaction_ids[begin:end], outcomes[begin:end]
         results: list[_Accepted | _Refused]
-        if len(accepted) == len(share):
-            results = list(map(_Accepted, places, repeat(_ACCEPTED), accepted))
+        if all(map(_is_accepted, set(share))):
+            results = list(map(_Accepted, count(begin), repeat(ACCEPTED), ids))
         else:
-            results = [_result(*each, causes) for each in zip(places, share, strict=True)]
+            results = [
+                _result(*record, causes) for record in zip(count(begin), ids, share, strict=False)
+            ]
+            ids = [each.transaction_id for each in results if isinstance(each, _Accepted)]
+        accepted += len(ids)
+        verdicts.accepted_all(ids, unheard_of=unheard_of)
         written.append(encode(results)[1:-1])
         if turn.over:
             await turn.pass_on()
-    return Tally(count, len(entries) - count, msgspec.Raw(b"[%b]" % b",".join(written)), causes)
+    results_json = msgspec.Raw(b"[%b]" % b",".join(written))
+    return Tally(accepted, len(outcomes) - accepted, results_json, causes)
 
 
-def _result(index: int, entry: Entry, causes: set[Kind]) -> _Accepted | _Refused:
+def _is_accepted(outcome: Outcome) -> bool:
+    return not isinstance(outcome, Refusal) and outcome.error is None
+
+
+def _result(
+    index: int, transaction_id: str, outcome: Outcome, causes: set[Kind]
+) -> _Accepted | _Refused:
     """Say what became of one record; if it was refused, add to the causes."""
-    if isinstance(entry, tuple):
-        transaction_id, batch = entry
-        if batch.error is None:
-            return _Accepted(index, _ACCEPTED, transaction_id)
-        entry = refusals.written(undelivered(batch.error, transaction_id))
-    causes.add(entry.kind)
-    return _Refused(index, entry.kind.status, entry.problem)
+    if not isinstance(outcome, Refusal):
+        if outcome.error is None:
+            return _Accepted(index, ACCEPTED, transaction_id)
+        outcome = refusals.written(undelivered(outcome.error, transaction_id))
+    causes.add(outcome.kind)
+    return _Refused(index, outcome.kind.status, outcome.problem)

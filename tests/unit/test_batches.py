@@ -7,13 +7,16 @@ from typing import Any
 import pytest
 
 from api.ingest import turns
+from api.ingest.batch import RECORD_OVERHEAD_BYTES, Batch
 from api.ingest.batches import Results, take_array
 from api.ingest.budget import Budget
 from api.ingest.outbox import Outbox
+from api.ingest.producer import Producer
 from api.ingest.refusals import MAX_EXPLAINED_BYTES
 from api.ingest.verdicts import Verdicts
 from api.problems import OVERLOADED, Problem
 from api.settings import ApiSettings
+from wire.kafka import RawClient
 
 RECORDS = 5_000
 
@@ -112,6 +115,20 @@ async def test_an_array_is_refused_whole_where_its_results_have_no_room() -> Non
             await take_array(b"[{},{}]", results, 2)
 
     assert (caught.value.kind, len(results)) == (OVERLOADED, 0)
+
+
+async def test_a_batch_takes_records_up_to_the_first_that_finds_no_room() -> None:
+    """None behind it, though it would fit, comes before it; what was taken is weighed."""
+    producer = Producer(RawClient([]), "t", batch_bytes=300, timeout_ms=100)
+    batch = Batch(0, producer.create_batch())
+    keys, values = [b"a"] * 5, [b"1" * 60, b"2" * 60, b"3" * 300, b"4", b"5"]
+
+    assert batch.extend(1, keys, values) == 2
+    assert (batch.count, batch.bytes) == (2, 2 * (61 + RECORD_OVERHEAD_BYTES))
+    assert batch.extend(1, keys[3:], values[3:]) == 2
+    assert (batch.count, batch.bytes) == (4, 2 * 61 + 2 * 2 + 4 * RECORD_OVERHEAD_BYTES)
+    assert batch.take(producer).build().count(b"3") == 0
+    assert batch.extend(1, keys, values) == 0
 
 
 def test_a_body_alone_may_be_as_large_as_its_own_limits_let_it() -> None:
