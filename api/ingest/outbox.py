@@ -38,6 +38,8 @@ QUIET_TURNS: Final = 8
 A request may need two from the socket to the outbox, and the answers to the last batch have to
 reach the clients first that are about to send the next; one in which nothing happens takes 10 µs.
 """
+COMPANY: Final = 500
+"""Records that wait for no others: a request to Kafka costs little beside so many."""
 STUCK_AFTER_S: Final = 60.0
 """How long an overdue batch is tried again before a new producer takes over."""
 
@@ -88,7 +90,7 @@ class Outbox:
         self._room: deque[asyncio.Future[None]] = deque()
         self._closing = False
         self._failed = False
-        self._taken = 0
+        self._gathered = 0
 
     @property
     def ready(self) -> bool:
@@ -143,7 +145,7 @@ class Outbox:
         batch = waiting[-1]
         if headers and self.trace is not None:
             self.trace.put(batch)
-        self._taken += 1
+        self._gathered += 1
         self.bytes_in_flight += size
         return batch, batch.count - 1
 
@@ -175,7 +177,7 @@ class Outbox:
         if headers and self.trace is not None:
             for batch in placed:
                 self.trace.put(batch)
-        self._taken += len(placed)
+        self._gathered += len(placed)
         self.bytes_in_flight += size
         return placed
 
@@ -257,20 +259,22 @@ class Outbox:
 
         While one is under way aiokafka sends its broker no other, and records that come meanwhile
         can still join. After that, requests that arrive in one burst are let in together: as long
-        as each turn of the event loop brings a record, more are about to come.
+        as each turn of the event loop brings a record, more are about to come. Those of one that
+        brings many do not wait: Kafka can append them while the others are taken in.
         """
         loop = asyncio.get_running_loop()
         until = loop.time() + GATHER_S
         while (left := until - loop.time()) > 0 and any(lane.flying for lane in self._lanes):
             await asyncio.wait([self._next_settled()], timeout=left)
         quiet = 0
-        while quiet < QUIET_TURNS and loop.time() < until:
-            before = self._taken
+        while quiet < QUIET_TURNS and self._gathered < COMPANY and loop.time() < until:
+            before = self._gathered
             await asyncio.sleep(0)
-            quiet = quiet + 1 if self._taken == before else 0
+            quiet = quiet + 1 if self._gathered == before else 0
 
     def _hand_over(self, producer: Producer) -> None:
         batches = {}
+        self._gathered = 0
         for lane in self._lanes:
             if lane.flying is None and lane.waiting:
                 batch = lane.flying = lane.waiting.popleft()
