@@ -74,7 +74,7 @@ class Coordinators:
         for place in places:
             by_topic.setdefault(place.topic, []).append(place.partition)
         request = AddPartitionsToTxnRequest(*producer, list(by_topic.items()))
-        await self._of(producer, request, _partition_codes, _refused_topics)
+        await self._of(producer, request, partition_codes, _refused_topics)
 
     async def add_group(self, producer: Producer, group: str) -> None:
         """Make a group's offsets part of the producer's transaction, before they are committed."""
@@ -166,8 +166,10 @@ def error_code(answer: Any) -> set[int]:
     return {answer.error_code}
 
 
-def _partition_codes(answer: Any) -> set[int]:
-    return {entry[1] for _, entries in answer.errors for entry in entries}
+def partition_codes(answer: Any) -> set[int]:
+    """Give the error codes of an answer that has one for each partition."""
+    topics = answer.errors if hasattr(answer, "errors") else answer.topics
+    return {entry[1] for _, entries in topics for entry in entries}
 
 
 def _refused_topics(answer: Any) -> set[str]:

@@ -18,7 +18,7 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.protocol.produce import ProduceRequest
 
 from detector import requests
-from detector.coordinators import Coordinators
+from detector.coordinators import Coordinators, partition_codes
 from detector.records import RecordBatch
 from detector.requests import Membership, Producer
 from detector.takeover import take_over
@@ -61,19 +61,26 @@ class Transactions:
             for topic in self._written
             for partition in cluster.available_partitions_for_topic(topic) or ()
         ]
-        taken = await asyncio.gather(
-            *(
-                take_over(
-                    self._coordinators,
-                    each,
-                    timeout_ms=timeout_ms,
-                    group=self._group,
-                    places=places,
-                )
-                for each in ids
-            )
-        )
-        self._producer = taken[0]
+        failed = None
+        try:
+            async with asyncio.TaskGroup() as together:  # of which none goes on when one fails
+                taking = [
+                    together.create_task(
+                        take_over(
+                            self._coordinators,
+                            each,
+                            timeout_ms=timeout_ms,
+                            group=self._group,
+                            places=places,
+                        )
+                    )
+                    for each in ids
+                ]
+        except ExceptionGroup as errors:
+            failed = errors.exceptions[0]
+        if failed is not None:
+            raise failed  # with its own cause, which may be a right that is missing
+        self._producer = taking[0].result()
         self._sequences.clear()
 
     async def stable_offsets(self, partitions: Sequence[int]) -> dict[int, int | None]:
@@ -104,7 +111,7 @@ class Transactions:
         await self._coordinators.accepted(
             ask,
             lambda answers: set().union(*map(_refused_topics, answers)),
-            lambda answers: set().union(*map(_codes, answers)),
+            lambda answers: set().union(*map(partition_codes, answers)),
         )
 
     async def add_offsets(self, offsets: Mapping[int, int], membership: Membership) -> None:
@@ -121,8 +128,8 @@ class Transactions:
         )
         await self._coordinators.accepted(
             lambda: self._coordinators.of_group(self._group, request),
-            lambda answer: self._closed(_codes(answer)),
-            _codes,
+            lambda answer: self._closed(partition_codes(answer)),
+            partition_codes,
         )
 
     async def commit(self) -> None:
@@ -160,11 +167,6 @@ class Transactions:
             name = self._producer.transactional_id
             request = ProduceRequest(name, -1, timeout_ms, list(by_topic.items()))
         return await self._client.send(node, request)
-
-
-def _codes(answer: Any) -> set[int]:
-    topics = answer.errors if hasattr(answer, "errors") else answer.topics
-    return {entry[1] for _, entries in topics for entry in entries}
 
 
 def _offset_codes(answer: Any) -> set[int]:

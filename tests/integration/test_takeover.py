@@ -1,5 +1,6 @@
 """What a transaction leaves whose markers Kafka never wrote: an owner settles it as it ended."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -12,7 +13,7 @@ from compose import jars
 from detector import requests
 from detector.coordinators import Coordinators
 from detector.errors import AbortedError
-from detector.requests import Membership
+from detector.requests import Membership, Producer
 from detector.settings import DetectorSettings
 from detector.writer import Writer
 from tests.cluster import Cluster
@@ -138,6 +139,30 @@ async def test_it_is_ended_once(
     async with writer_of(settings, [0, 1], membership) as owner:
         await owner.take_over()
     assert written(settings, settings.legit_topic) == ends
+
+
+async def test_none_goes_on_when_another_has_failed(
+    settings: DetectorSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What still took an id over then would fence who takes it over next."""
+    ended = asyncio.Event()
+    cause = KafkaConnectionError("why")
+
+    async def one_fails(_coordinators: Coordinators, name: str, **_: Any) -> Producer:
+        if name.endswith(".0"):
+            raise AbortedError("on purpose") from cause
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+        return Producer(name, -1, -1)
+
+    monkeypatch.setattr("detector.transactions.take_over", one_fails)
+    membership = Membership(settings.detector_group, 1, "member")
+    async with writer_of(settings, [0, 1], membership) as owner:
+        with pytest.raises(AbortedError, match="on purpose") as caught:
+            await owner.take_over()
+        assert (ended.is_set(), caught.value.__cause__) == (True, cause)
 
 
 async def test_a_lone_broker_that_is_killed_as_it_commits_has_committed(
